@@ -1,0 +1,56 @@
+# Everything that is done here, each by one word. `make` alone lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where tensorflow-datasets keeps its sets, if not at its own default: make zoo DATA_DIR=…
+DATA_DIR ?=
+data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+# CIFAR-10 from tensorflow-datasets: make zoo ZOO_IMAGES=cifar10 (remove the old results.json first)
+ZOO_IMAGES ?= cifar10_jpeg
+
+.PHONY: help demo test check bench zoo notebooks test-oldest clean
+
+help:  ## list these words
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.lab  ## train with and without batch norm on real digits: a table and demo/curves.png
+	$(BIN)/bn-keras compare mlp_sigmoid --data digits --steps 3000 --out demo --resume
+
+test: $(VENV)/.dev  ## all tests
+	$(BIN)/pytest
+
+check: $(VENV)/.dev  ## style, without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.bench  ## training steps of a layer beside its peers
+	$(BIN)/python benchmarks/layers.py
+
+zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
+	$(BIN)/bn-keras compare mlp_sigmoid --data mnist $(data_dir) --out models/mlp_sigmoid --resume
+	$(BIN)/bn-keras compare inception_small --data $(ZOO_IMAGES) $(data_dir) --out models/inception_small --resume
+	$(BIN)/bn-keras zoo models
+
+notebooks: $(VENV)/.dev  ## run every notebook from top to bottom
+	$(BIN)/pytest tests/test_notebooks.py
+
+test-oldest:  ## all tests on the oldest supported TensorFlow and Keras, in .venv-oldest
+	$(MAKE) test VENV=.venv-oldest PINS="tensorflow==2.18.0 keras==3.6.0"
+
+clean:  ## remove what was made here
+	rm -rf .venv .venv-oldest demo comparison build dist *.egg-info .pytest_cache .ruff_cache
+
+# One mark per extra: made again when what is to be installed changes.
+$(VENV)/.lab: extras := lab
+$(VENV)/.dev: extras := lab,dev
+$(VENV)/.bench: extras := bench
+$(VENV)/.lab $(VENV)/.dev $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[$(extras)]" $(PINS)
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Python 3.11 to 3.13 is needed, but '$(PYTHON)' is not one. Name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing TensorFlow and the rest into $(VENV): a minute or two."

@@ -1,0 +1,15 @@
+"""Normalization for Keras: layers, presets and the experiments that show what they do."""
+
+import keras
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "bn_keras needs Keras to run on TensorFlow, but the Keras backend is "
+        f"{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND=tensorflow, "
+        'or "backend": "tensorflow" in ~/.keras/keras.json, before Keras is imported.'
+    )
+
+from bn_keras.layers import BatchNorm
+
+__version__ = "0.1.0"
+__all__ = ["BatchNorm", "__version__"]

@@ -1,0 +1,41 @@
+"""Fully connected networks."""
+
+import keras
+
+from bn_keras.models.blocks import normalize, scaled
+from bn_keras.models.preset import Preset
+
+
+def mlp_sigmoid(*, norm, classes, input_shape, width, name):
+    """Three hidden layers of 100 sigmoid units; 784-100-100-100-10 for 28×28 images.
+
+    The paper draws the first weights from a small Gaussian and does not give its width; 0.1
+    is 1/√100, which keeps the variance of a layer of 100 inputs.
+    """
+    inputs = keras.Input(input_shape, name="images")
+    x = keras.layers.Flatten(name="flatten")(inputs)
+    for i in (1, 2, 3):
+        x = keras.layers.Dense(
+            scaled(100, width),
+            use_bias=norm is None,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            name=f"hidden_{i}",
+        )(x)
+        x = normalize(x, norm, name=f"hidden_{i}_norm")
+        x = keras.layers.Activation("sigmoid", name=f"hidden_{i}_sigmoid")(x)
+    outputs = keras.layers.Dense(
+        classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.1), name="logits"
+    )(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
+PRESETS = [
+    Preset(
+        name="mlp_sigmoid",
+        summary="three hidden layers of 100 sigmoid units: the paper's MNIST network",
+        source="Ioffe and Szegedy 2015, section 4.1",
+        builder=mlp_sigmoid,
+        classes=10,
+        input_shape=(28, 28, 1),
+    ),
+]

@@ -1,0 +1,1 @@
+"""Pure tensor functions: tensors and static settings in, tensors out, no variables."""

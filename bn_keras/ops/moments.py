@@ -1,0 +1,92 @@
+"""Count, mean and variance of a tensor, and the moving averages of them."""
+
+import tensorflow as tf
+
+
+def reduction_axes(rank, axis):
+    """Every axis but `axis`: those that statistics per channel are taken over."""
+    return [i for i in range(rank) if i != axis]
+
+
+def broadcastable(vector, rank, axis):
+    """A vector of one value per channel, shaped to broadcast along `axis`."""
+    shape = [1] * rank
+    shape[axis] = -1
+    return tf.reshape(vector, shape)
+
+
+def statistics_dtype(dtype):
+    """float64 for float64, else float32: half precision is too coarse to average in."""
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
+def element_count(x, axes, dtype):
+    """The number of elements of `x` along `axes`, a scalar of `dtype`."""
+    sizes = [x.shape[i] for i in axes]
+    if None not in sizes:
+        return tf.constant(tf.TensorShape(sizes).num_elements(), dtype)
+    return tf.cast(tf.reduce_prod(tf.gather(tf.shape(x, tf.int64), axes)), dtype)
+
+
+def moments(x, axes, weights=None):
+    r"""Count, mean and biased variance of `x` over `axes`.
+
+    $$ n = \sum_i w_i \qquad \mu = \frac1n \sum_i w_i x_i
+       \qquad \sigma^2 = \frac1n \sum_i w_i (x_i - \mu)^2 $$
+
+    The variance is taken from the centred values, in a second pass: the shorter
+    $E[x^2] - E[x]^2$ cancels when the mean is large against the deviation.
+
+    Shapes: `x` is `(batch, …)`; `weights` broadcasts against it; mean and variance have
+    the rank of `x` and size 1 along `axes`; the count is a scalar without weights and
+    shaped like the mean with them. Dtypes: those of `x`, float32 or float64.
+
+    Args:
+        x: A float32 or float64 tensor.
+        axes: The axes to reduce, a list of non-negative ints.
+        weights: The weight of each element, non-negative; `None` counts each once.
+
+    Returns:
+        `(count, mean, variance)`. Where the count is 0, so are mean and variance.
+
+    Source: Ioffe and Szegedy 2015, Algorithm 1, lines 1 and 2.
+
+    Example:
+
+    >>> x = tf.constant([[1.0, 10.0], [3.0, 30.0]])
+    >>> count, mean, variance = moments(x, axes=[0])
+    >>> int(count), mean.numpy().tolist(), variance.numpy().tolist()
+    (2, [[2.0, 20.0]], [[1.0, 100.0]])
+    """
+    if weights is None:
+        count = element_count(x, axes, x.dtype)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(x, axes, keepdims=True), count)
+        total = tf.reduce_sum(tf.square(x - mean), axes, keepdims=True)
+    else:
+        # A weight of size 1 along a reduced axis stands for every element along it.
+        repeats = element_count(x, axes, x.dtype) / element_count(weights, axes, x.dtype)
+        count = repeats * tf.reduce_sum(weights, axes, keepdims=True)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(weights * x, axes, keepdims=True), count)
+        total = tf.reduce_sum(weights * tf.square(x - mean), axes, keepdims=True)
+    return count, mean, tf.math.divide_no_nan(total, count)
+
+
+def unbiased_variance(variance, count):
+    r"""Bessel's correction, $\frac{n}{n-1}\sigma^2$; one element is left as it is.
+
+    >>> float(unbiased_variance(tf.constant(3.0), tf.constant(4.0)))
+    4.0
+    """
+    return variance * (count / tf.maximum(count - 1, 1))
+
+
+def moving_average(average, value, momentum, count):
+    """`momentum · average + (1 − momentum) · value`; an empty batch changes nothing.
+
+    >>> float(moving_average(tf.constant(0.0), tf.constant(10.0), 0.9, count=tf.constant(8.0)))
+    1.0
+    >>> float(moving_average(tf.constant(5.0), tf.constant(float("nan")), 0.9, count=tf.constant(0.0)))
+    5.0
+    """
+    value = tf.cast(value, average.dtype)
+    return tf.where(count > 0, average * momentum + value * (1 - momentum), average)

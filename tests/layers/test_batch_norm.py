@@ -1,0 +1,352 @@
+"""`BatchNorm` against the float64 reference, against Keras, and in every kind of model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bn_keras import BatchNorm
+from tests import reference
+
+# Small ones go the composed way, those of 65,536 elements and more the fused one.
+SHAPES_AND_AXES = [
+    ((8, 3), -1),
+    ((7, 1), -1),
+    ((3, 5), 0),
+    ((4, 5, 3), -1),
+    ((4, 5, 3), 1),
+    ((1, 4, 4, 3), -1),
+    ((2, 3, 4, 5), 1),
+    ((2, 3, 4, 5), -2),
+    ((2, 3, 2, 3, 4), -1),
+    ((2, 3, 2, 3, 4), 1),
+    ((2048, 40), -1),
+    ((64, 64, 20), -1),
+    ((64, 64, 20), 1),
+    ((32, 8, 8, 40), -1),
+    ((16, 20, 16, 16), 1),
+    ((8, 4, 8, 8, 40), -1),
+    ((8, 4, 8, 8, 40), 2),
+]
+# Relative to the size of the values: inputs of a half precision are rounded to 1e-3 and 8e-3.
+TOLERANCES = {"float64": 1e-9, "float32": 5e-5, "mixed_float16": 2e-3, "mixed_bfloat16": 1.6e-2}
+
+
+def step(layer, x, dy, **call):
+    """The output of a training step and the gradients of the input and the trainable weights."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=True, **call)
+    return y, *tape.gradient(y, [x, *layer.trainable_variables], dy)
+
+
+def randomized(layer, shape, random):
+    """Builds the layer with γ, β and moving statistics that are not 1 and 0."""
+    layer.build(shape)
+    layer.set_weights([random.uniform(0.5, 2, weight.shape) for weight in layer.weights])
+    return layer
+
+
+def close(ours, truth, tolerance):
+    truth = np.asarray(truth, np.float64)
+    np.testing.assert_allclose(
+        np.asarray(ours, np.float64), truth, rtol=0, atol=tolerance * max(1, np.abs(truth).max())
+    )
+
+
+@pytest.mark.parametrize("policy", TOLERANCES)
+@pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
+def test_training_and_inference_are_the_equations(random, shape, axis, policy):
+    layer = randomized(BatchNorm(axis, momentum=0.7, epsilon=1e-2, dtype=policy), shape, random)
+    tolerance = TOLERANCES[policy]
+    x, dy = (tf.constant(random.normal(2, 3, shape), layer.compute_dtype) for _ in range(2))
+    gamma, beta, moving_mean, moving_variance = map(np.float64, layer.get_weights())
+
+    inference = reference.batch_norm_inference(x, gamma, beta, moving_mean, moving_variance, axis, 1e-2)
+    close(layer(x), inference, tolerance)
+
+    y, dx, dgamma, dbeta = step(layer, x, dy)
+    assert y.dtype == dx.dtype == x.dtype
+    truth, count, mean, variance = reference.batch_norm(x, gamma, beta, axis, 1e-2)
+    close(y, truth, tolerance)
+    for ours, true in zip((dx, dgamma, dbeta), reference.batch_norm_gradient(x, gamma, dy, axis, 1e-2), strict=True):
+        close(ours, true, 4 * tolerance)
+
+    bessel = count / np.maximum(count - 1, 1)
+    close(layer.moving_mean, 0.7 * moving_mean + 0.3 * mean, 5e-6)
+    close(layer.moving_variance, 0.7 * moving_variance + 0.3 * variance * bessel, 5e-6)
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("shape", [(8, 3), (32, 8, 8, 40)], ids=["composed", "fused"])
+def test_center_and_scale(random, shape, center, scale):
+    layer = randomized(BatchNorm(center=center, scale=scale), shape, random)
+    assert [weight.name for weight in layer.weights] == ["gamma"] * scale + ["beta"] * center + [
+        "moving_mean",
+        "moving_variance",
+    ]
+    x, dy = (tf.constant(random.normal(2, 3, shape), tf.float32) for _ in range(2))
+    gamma = layer.gamma.numpy() if scale else np.ones(shape[-1])
+    beta = layer.beta.numpy() if center else np.zeros(shape[-1])
+    mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    close(layer(x), reference.batch_norm_inference(x, gamma, beta, mean, variance, -1, 1e-3), 5e-5)
+    y, dx, *others = step(layer, x, dy)
+    close(y, reference.batch_norm(x, gamma, beta, -1, 1e-3)[0], 5e-5)
+    true_dx, dgamma, dbeta = reference.batch_norm_gradient(x, gamma, dy, -1, 1e-3)
+    close(dx, true_dx, 2e-4)
+    for ours, true in zip(others, [dgamma] * scale + [dbeta] * center, strict=True):
+        close(ours, true, 2e-4)
+
+
+@pytest.mark.parametrize("shape", [(64, 6), (128, 16, 32), (64, 16, 16, 8)])
+def test_a_large_offset(random, shape):
+    """Mean 1e3, deviation 1: float32 holds such values to 3e-5, and a sum of n of them to n times less."""
+    x = tf.constant(random.normal(1e3, 1, shape), tf.float32)
+    layer = BatchNorm(momentum=0.0)
+    y = layer(x, training=True)
+    truth, count, mean, variance = reference.batch_norm(x, np.ones(shape[-1]), np.zeros(shape[-1]), -1, 1e-3)
+    np.testing.assert_allclose(y, truth, atol=5e-3)
+    np.testing.assert_allclose(layer.moving_mean, mean, rtol=5e-6)
+    np.testing.assert_allclose(layer.moving_variance, variance * count / (count - 1), rtol=1e-4)
+    inference = reference.batch_norm_inference(
+        x, np.ones(shape[-1]), np.zeros(shape[-1]), layer.moving_mean, layer.moving_variance, -1, 1e-3
+    )
+    np.testing.assert_allclose(layer(x), inference, atol=5e-4)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((8, 3), -1), ((4, 5, 3), 1), ((32, 8, 8, 40), -1)])
+def test_keras_gives_the_same(random, shape, axis):
+    settings = {"axis": axis, "momentum": 0.8, "epsilon": 1e-2}
+    keras_layer = randomized(keras.layers.BatchNormalization(**settings), shape, random)
+    layer = BatchNorm(**settings, unbiased=False)
+    layer.build(shape)
+    layer.set_weights(keras_layer.get_weights())
+    x, dy = (tf.constant(random.normal(2, 3, shape), tf.float32) for _ in range(2))
+    for ours, theirs in zip(step(layer, x, dy), step(keras_layer, x, dy), strict=True):
+        close(ours, theirs, 2e-4)
+    for ours, theirs in zip(layer.weights, keras_layer.weights, strict=True):
+        assert ours.name == theirs.name
+        close(ours, theirs, 5e-6)
+    close(layer(x), keras_layer(x), 5e-5)
+
+
+def test_every_argument_of_keras_is_there():
+    import inspect
+
+    theirs = inspect.signature(keras.layers.BatchNormalization.__init__).parameters
+    ours = inspect.signature(BatchNorm.__init__).parameters
+    assert list(ours)[: len(theirs) - 1] == list(theirs)[:-1]
+    assert {name: ours[name].default for name in theirs} == {name: each.default for name, each in theirs.items()}
+    call = inspect.signature(keras.layers.BatchNormalization.call).parameters
+    assert list(inspect.signature(BatchNorm.call).parameters) == list(call)
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_a_mask_weighs_statistics_and_gradients(random, axis):
+    shape = (6, 5, 4)
+    layer = randomized(BatchNorm(axis, momentum=0.5), shape, random)
+    gamma, beta, moving_mean, moving_variance = layer.get_weights()
+    x, dy = (tf.constant(random.normal(2, 3, shape), tf.float32) for _ in range(2))
+    mask = random.uniform(size=shape[:-1]) > 0.4
+    y, dx, dgamma, dbeta = step(layer, x, dy, mask=tf.constant(mask))
+    weights = mask[..., np.newaxis]
+    truth, count, mean, variance = reference.batch_norm(x, gamma, beta, axis, 1e-3, weights)
+    close(y, truth, 5e-5)
+    for ours, true in zip(
+        (dx, dgamma, dbeta), reference.batch_norm_gradient(x, gamma, dy, axis, 1e-3, weights), strict=True
+    ):
+        close(ours, true, 2e-4)
+    close(layer.moving_mean, 0.5 * moving_mean + 0.5 * mean, 5e-6)
+    close(layer.moving_variance, 0.5 * moving_variance + 0.5 * variance * count / (count - 1), 5e-6)
+
+
+def test_a_mask_of_zeros_changes_nothing(random):
+    layer = BatchNorm()
+    y = layer(tf.constant(random.normal(size=(2, 3, 4)), tf.float32), training=True, mask=tf.zeros((2, 3), bool))
+    assert np.isfinite(y).all()
+    np.testing.assert_array_equal(layer.moving_mean, np.zeros(4))
+    np.testing.assert_array_equal(layer.moving_variance, np.ones(4))
+
+    keras_layer = keras.layers.BatchNormalization()
+    keras_layer(tf.ones((2, 3, 4)), training=True, mask=tf.zeros((2, 3), bool))
+    assert np.any(keras_layer.moving_variance != 1), "Keras was meant to drag its statistics"
+
+
+def test_a_mask_travels_through_a_model(random):
+    x = random.normal(size=(4, 6, 3)).astype(np.float32)
+    x[:, 4:] = 0
+    layer = BatchNorm(momentum=0.0)
+    inputs = keras.Input((6, 3))
+    model = keras.Model(inputs, layer(keras.layers.Masking()(inputs)))
+    model(x, training=True)
+    np.testing.assert_allclose(layer.moving_mean, x[:, :4].mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, x[:, :4].var((0, 1)) * 16 / 15, rtol=1e-5)
+
+
+def test_trainable_false_means_inference(random):
+    x = tf.constant(random.normal(5, 2, (8, 3)), tf.float32)
+    layer = randomized(BatchNorm(), x.shape, random)
+    before = layer.get_weights()
+    layer.trainable = False
+    np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
+    for old, new in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_statistics_do_not_stall_in_half_precision(random):
+    x = tf.constant(random.normal(1, 0.01, (64, 4)), tf.bfloat16)
+    ours, theirs = BatchNorm(dtype="bfloat16"), keras.layers.BatchNormalization(dtype="bfloat16")
+    for _ in range(1000):
+        ours(x, training=True)
+        theirs(x, training=True)
+    assert ours.moving_mean.dtype == ours.moving_variance.dtype == "float32"
+    np.testing.assert_allclose(ours.moving_mean, np.ones(4), atol=0.01)
+    assert np.max(theirs.moving_mean) < 0.9, "Keras' bfloat16 average was meant to stall"
+
+
+def test_integers_are_normalized_as_float32():
+    y = BatchNorm()(tf.constant([[1], [3]]), training=True)
+    np.testing.assert_allclose(y, [[-1], [1]], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(None, 3), (None, None, None, 3)])
+def test_unknown_sizes(random, shape):
+    model = keras.Sequential([keras.Input(shape[1:]), BatchNorm()])
+    assert model.output_shape == shape
+    for size in (2, 5):
+        x = random.normal(size=[size if n is None else n for n in shape]).astype(np.float32)
+        truth = reference.batch_norm(x, np.ones(3), np.zeros(3), -1, 1e-3)[0]
+        np.testing.assert_allclose(model(x, training=True), truth, atol=1e-4)
+
+
+def functional():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, use_bias=False)(inputs)
+    x = keras.layers.ReLU()(BatchNorm()(x))
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def sequential():
+    model = keras.Sequential()
+    model.add(keras.layers.Conv2D(4, 3, use_bias=False))
+    model.add(BatchNorm())
+    model.add(keras.layers.ReLU())
+    model.add(keras.layers.GlobalAveragePooling2D())
+    model.add(keras.layers.Dense(2))
+    return model
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = keras.layers.Conv2D(4, 3, use_bias=False)
+        self.norm = BatchNorm()
+        self.pool = keras.layers.GlobalAveragePooling2D()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, inputs, training=None):
+        x = self.norm(self.conv(inputs), training=training)
+        return self.dense(self.pool(keras.ops.relu(x)))
+
+
+@pytest.mark.parametrize("make", [sequential, functional, Subclassed])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fit_evaluate_save_and_load(random, tmp_path, make, jit_compile):
+    labels = random.integers(0, 2, 50)
+    images = random.normal(size=(50, 8, 8, 3)) + 3 * labels[:, None, None, None]
+    images = images.astype(np.float32)
+    model = make()
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=jit_compile,
+    )
+    model.fit(images, labels, batch_size=16, epochs=20, verbose=0)  # an uneven last batch of 2
+    assert model.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] > 0.9
+    norm = next(layer for layer in model.layers if isinstance(layer, BatchNorm))
+    assert np.any(norm.moving_mean != 0)
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
+def test_config_round_trip():
+    layer = BatchNorm(
+        axis=1,
+        momentum=0.5,
+        epsilon=1e-5,
+        gamma_initializer="he_normal",
+        beta_regularizer="l2",
+        gamma_constraint="non_neg",
+        unbiased=False,
+        name="norm",
+        dtype="mixed_bfloat16",
+    )
+    config = layer.get_config()
+    again = BatchNorm.from_config(config)
+    assert again.get_config() == config
+    assert again.unbiased is False
+    keras_config = keras.layers.BatchNormalization(axis=1, momentum=0.5).get_config()
+    assert BatchNorm.from_config(keras_config).momentum == 0.5
+    assert set(keras_config) | {"unbiased"} == set(config)
+
+
+def test_a_weights_file_of_keras_can_be_loaded(random, tmp_path):
+    def model(norm):
+        return keras.Sequential([keras.Input((3,)), norm])
+
+    theirs, ours = model(keras.layers.BatchNormalization(name="norm")), model(BatchNorm(name="norm"))
+    theirs.layers[0].set_weights([random.uniform(0.5, 2, 3) for _ in range(4)])
+    theirs.save_weights(tmp_path / "norm.weights.h5")
+    ours.load_weights(tmp_path / "norm.weights.h5")
+    x = random.normal(size=(5, 3))
+    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), atol=1e-6)
+
+
+def test_regularizers_and_constraints_act():
+    layer = BatchNorm(gamma_regularizer=keras.regularizers.L2(0.1), beta_constraint="non_neg")
+    layer(tf.ones((2, 3)))
+    np.testing.assert_allclose(sum(layer.losses), 0.3, rtol=1e-6)
+    assert layer.beta.constraint is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"synchronized": True}, NotImplementedError, "`synchronized` must be False"),
+        ({"renorm": True}, NotImplementedError, "`renorm` must be False"),
+        ({"axis": [1, 3]}, NotImplementedError, "`axis` must be a single int"),
+        ({"axis": "last"}, TypeError, "`axis` must be an int"),
+        ({"axis": 1.5}, TypeError, "`axis` must be an int"),
+        ({"momentum": 1.5}, ValueError, r"`momentum` must be in \[0, 1\]. Received: momentum=1.5"),
+        ({"momentum": None}, TypeError, "`momentum` must be in"),
+        ({"momentum": float("nan")}, ValueError, "`momentum` must be in"),
+        ({"epsilon": -1e-3}, ValueError, "`epsilon` must be a number ≥ 0. Received: epsilon=-0.001"),
+        ({"epsilon": "small"}, TypeError, "`epsilon` must be a number"),
+    ],
+)
+def test_a_wrong_argument_is_refused_at_once(arguments, error, words):
+    with pytest.raises(error, match=words):
+        BatchNorm(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "words"),
+    [
+        (-1, (3,), "rank ≥ 2"),
+        (4, (2, 3), r"`axis` must be in \[-2, 1\]"),
+        (-1, (2, None), "must be known"),
+    ],
+)
+def test_an_input_that_cannot_be_normalized_is_refused(axis, shape, words):
+    with pytest.raises(ValueError, match=words):
+        BatchNorm(axis).build(shape)
+
+
+def test_a_mask_of_the_wrong_rank_is_refused():
+    with pytest.raises(ValueError, match="one axis fewer"):
+        BatchNorm()(tf.ones((2, 3, 4)), training=True, mask=tf.ones((2, 3, 4), bool))

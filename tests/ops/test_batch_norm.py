@@ -1,0 +1,185 @@
+"""The branches: traces, kernels, gradients of every order, and XLA."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bn_keras.ops import batch_norm as ops
+from tests import reference
+
+SETTINGS = {"momentum": 0.9, "epsilon": 1e-3}
+
+
+def train(x, gamma=None, beta=None, axis=-1, weights=None, **settings):
+    channels = x.shape[axis]
+    dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
+    return ops.batch_norm_training(
+        x,
+        gamma,
+        beta,
+        tf.zeros(channels, dtype),
+        tf.ones(channels, dtype),
+        axis=axis % x.shape.rank,
+        weights=weights,
+        **SETTINGS | settings,
+    )
+
+
+def uses_fused_kernel(function, *arguments):
+    graph = function.get_concrete_function(*arguments).graph
+    names = {node.op for node in graph.as_graph_def().node}
+    for inner in graph.as_graph_def().library.function:
+        names |= {node.op for node in inner.node_def}
+    return "FusedBatchNormV3" in names
+
+
+def test_one_trace_per_shape_dtype_and_setting(random):
+    def traces():
+        return ops._training.experimental_get_tracing_count()
+
+    x = tf.constant(random.normal(size=(9, 11)), tf.float32)
+    before = traces()
+    for _ in range(3):
+        train(x)
+        train(x + 1)
+    assert traces() == before + 1
+    train(tf.cast(x, tf.bfloat16))
+    train(x, momentum=0.8)
+    train(x[:5])
+    assert traces() == before + 4
+
+
+def test_the_fused_kernel_is_used_where_it_is_safe_and_pays():
+    big, small = tf.TensorSpec([64, 16, 16, 32]), tf.TensorSpec([8, 32])
+    plain, xla = tf.function(train), tf.function(train, jit_compile=True)
+    assert uses_fused_kernel(plain, big)
+    assert uses_fused_kernel(plain, tf.TensorSpec([None, None, None, 8]))
+    assert not uses_fused_kernel(plain, small)
+    assert not uses_fused_kernel(plain, tf.TensorSpec([None, 32]))
+    assert not uses_fused_kernel(plain, tf.TensorSpec(big.shape, tf.float64))
+    assert not uses_fused_kernel(xla, big)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 2, 2, 3)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_are_those_of_numerical_differences(random, shape, masked):
+    x, dy = (tf.constant(random.normal(1, 2, shape)) for _ in range(2))
+    gamma, beta = (tf.constant(random.uniform(0.5, 2, shape[-1])) for _ in range(2))
+    weights = tf.constant(random.integers(0, 2, (*shape[:-1], 1)).astype(float)) if masked else None
+
+    def loss(x, gamma, beta):
+        return tf.reduce_sum(dy * train(x, gamma, beta, weights=weights)[0])
+
+    theoretical, numerical = tf.test.compute_gradient(loss, [x, gamma, beta], delta=1e-5)
+    for ours, truth in zip(theoretical, numerical, strict=True):
+        np.testing.assert_allclose(ours, truth, rtol=1e-6, atol=1e-8)
+
+
+def hessian_product(gradient, x, direction):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        product = tf.reduce_sum(gradient(x) * direction)
+    return tape.gradient(product, x)
+
+
+@pytest.mark.parametrize("compile_caller", [False, True])
+def test_second_derivatives_of_the_composed_path(random, compile_caller):
+    x, direction = (tf.constant(random.normal(size=(4, 2, 2, 3))) for _ in range(2))
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(train(x)[0] ** 3)
+        return tape.gradient(loss, x)
+
+    gradient = tf.function(gradient) if compile_caller else gradient
+    delta = 1e-5
+    numerical = (gradient(x + delta * direction) - gradient(x - delta * direction)) / (2 * delta)
+    np.testing.assert_allclose(hessian_product(gradient, x, direction), numerical, rtol=1e-5, atol=1e-7)
+
+
+def test_second_derivatives_of_the_fused_path(random):
+    values, direction = random.normal(size=(2, 64, 8, 8, 32))
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(train(x)[0] ** 3)
+        return tape.gradient(loss, x)
+
+    fused = hessian_product(gradient, tf.constant(values, tf.float32), tf.constant(direction, tf.float32))
+    truth = hessian_product(gradient, tf.constant(values), tf.constant(direction))
+    np.testing.assert_allclose(fused, truth, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 4), (64, 8, 8, 32)], ids=["composed", "fused"])
+def test_moving_statistics_carry_no_gradient(random, shape):
+    x = tf.constant(random.normal(size=shape), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        _, mean, variance = train(x)
+        loss = tf.reduce_sum(mean) + tf.reduce_sum(variance)
+    assert tape.gradient(loss, x, unconnected_gradients="zero").numpy().any() == np.False_
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (0, 8, 8, 2048)], ids=["composed", "fused"])
+def test_an_empty_batch_changes_nothing(shape):
+    x = tf.zeros(shape)
+    gamma = tf.ones(shape[-1])
+    with tf.GradientTape() as tape:
+        tape.watch([x, gamma])
+        y, mean, variance = train(x, gamma)
+    dx, dgamma = tape.gradient(y, [x, gamma])
+    assert y.shape == dx.shape == shape
+    np.testing.assert_array_equal(dgamma, np.zeros(shape[-1]))
+    np.testing.assert_array_equal(mean, np.zeros(shape[-1]))
+    np.testing.assert_array_equal(variance, np.ones(shape[-1]))
+
+
+def near_constant_channels(random):
+    """A large mean and next to no variance: what cancels in E[x²] − E[x]²."""
+    means = random.uniform(10, 30, 64)
+    return tf.constant(means + random.normal(0, 1e-4, (64, 16, 16, 64)), tf.float32)
+
+
+def test_xla_does_not_cancel_the_variance(random):
+    x = near_constant_channels(random)
+    truth = x.numpy().astype(np.float64).var((0, 1, 2))
+
+    @tf.function(jit_compile=True)
+    def old(x):
+        empty, ones = tf.zeros(0), tf.ones(64)
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=ones, offset=ones, mean=empty, variance=empty, epsilon=0.0, is_training=True
+        ).batch_variance
+
+    @tf.function(jit_compile=True)
+    def ours(x):
+        y, _, variance = train(x, momentum=0.0, unbiased=False)
+        return y, variance
+
+    assert not np.all(old(x) > 0), "the fused kernel under XLA was meant to lose the variance"
+    y, variance = ours(x)
+    assert np.isfinite(y).all()
+    assert (variance.numpy() >= 0).all()
+    # float32 holds values of about 20 to 2e-6, a fiftieth of the deviation.
+    np.testing.assert_allclose(variance, truth, rtol=0.02)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_xla_gives_what_the_plain_branch_gives(random, jit_compile):
+    x, dy = (random.normal(2, 3, (64, 8, 8, 32)) for _ in range(2))
+    gamma, beta = random.uniform(0.5, 2, (2, 32))
+
+    @tf.function(jit_compile=jit_compile)
+    def step(x, gamma, beta, dy):
+        with tf.GradientTape() as tape:
+            tape.watch([x, gamma, beta])
+            y = train(x, gamma, beta)[0]
+        return y, *tape.gradient(y, [x, gamma, beta], dy)
+
+    y, *gradients = step(*(tf.constant(value, tf.float32) for value in (x, gamma, beta, dy)))
+    np.testing.assert_allclose(y, reference.batch_norm(x, gamma, beta, -1, 1e-3)[0], atol=1e-4)
+    truth = reference.batch_norm_gradient(x, gamma, dy, -1, 1e-3)
+    for ours, true in zip(gradients, truth, strict=True):
+        np.testing.assert_allclose(ours, true, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,86 @@
+"""The layers of the design: a module imports only from those to its left."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "bn_keras"
+MAY_IMPORT = {
+    "ops": set(),
+    "layers": {"ops"},
+    "models": {"ops", "layers"},
+    "experiments": {"ops", "layers", "models"},
+    "cli": {"ops", "layers", "models", "experiments"},
+    "__init__": {"layers"},
+    "__main__": {"cli"},
+}
+CORE = {"ops", "layers", "models", "__init__"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path):
+    """The part of the design that a module belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def identity(path):
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=identity)
+def test_imports_go_from_right_to_left(path):
+    part = part_of(path)
+    assert part in MAY_IMPORT, f"{part} has no place in the design"
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        if package != "bn_keras" or rest in {"", "__version__"}:
+            continue
+        imported = rest.split(".")[0]
+        assert imported == part or imported in MAY_IMPORT[part], f"{name} from {part}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) in CORE], ids=identity)
+def test_the_core_stands_on_tensorflow_and_keras_alone(path):
+    allowed = {"bn_keras", "tensorflow", "keras"} | set(__import__("sys").stdlib_module_names)
+    assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) in {"layers", "models"}], ids=identity)
+def test_only_ops_compile_and_differentiate(path):
+    words = re.findall(r"tf\.(function|custom_gradient|GradientTape|raw_ops|math|reduce_\w+)", path.read_text())
+    assert not words
+
+
+@pytest.mark.parametrize("path", MODULES, ids=identity)
+def test_private_names_of_tensorflow_stay_in_one_place(path):
+    if path == PACKAGE / "ops" / "compiler.py":
+        return
+    assert not [name for name in imports(path) if re.match(r"(tensorflow\.python|keras\.src|keras\._)", name)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=identity)
+def test_a_module_tells_one_story(path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_everything_at_the_top_level_is_in_the_design():
+    allowed = {
+        "bn_keras", "models", "notebooks", "benchmarks", "tests", "setup.cfg", "pyproject.toml", "Makefile",
+        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
+    }  # fmt: skip
+    visible = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    generated = {"build", "dist", "demo", "comparison"}
+    assert {name for name in visible - generated if not name.endswith(".egg-info")} <= allowed
