@@ -91,7 +91,7 @@ def read_results(path):
     path = pathlib.Path(path)
     path = path / RESULTS if path.is_dir() else path
     try:
-        results = json.loads(path.read_text())
+        results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultsError(f"There is no {str(path)!r}. Make it with `bn-keras compare`.") from None
     except ValueError as error:
@@ -183,7 +183,7 @@ def write_results(results, path):
     """All or nothing: an interruption leaves the file before or the file after."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".partial")
-    unfinished.write_text(to_json(results))
+    unfinished.write_text(to_json(results), encoding="utf-8")
     os.replace(unfinished, path)
 
 

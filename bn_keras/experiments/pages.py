@@ -32,12 +32,12 @@ def write_pages(directory):
     for name, results in entries.items():
         card = directory / name / CARD
         try:
-            card.write_text(card_text(results))
+            card.write_text(card_text(results), encoding="utf-8")
         except ValueError as error:
             raise ResultsError(f"{directory / name / RESULTS}: {error}") from None
         draw(results, directory / name / PICTURE, digest_of(directory / name / RESULTS))
         written += [card, directory / name / PICTURE]
-    (directory / TABLE).write_text(table_text(entries))
+    (directory / TABLE).write_text(table_text(entries), encoding="utf-8")
     return [*written, directory / TABLE]
 
 

@@ -69,7 +69,7 @@ class BatchNorm(NormalizationLayer):
     >>> x = keras.ops.array([[1.0, 10.0], [3.0, 30.0]])
     >>> layer(x, training=True).numpy().round(2).tolist()
     [[-1.0, -1.0], [1.0, 1.0]]
-    >>> layer.moving_mean.numpy().round(4).tolist()
+    >>> [round(float(mean), 4) for mean in layer.moving_mean.numpy()]
     [0.2, 2.0]
     """
 

@@ -34,8 +34,10 @@ def moments(x, axes, weights=None):
     $$ n = \sum_i w_i \qquad \mu = \frac1n \sum_i w_i x_i
        \qquad \sigma^2 = \frac1n \sum_i w_i (x_i - \mu)^2 $$
 
-    The variance is taken from the centred values, in a second pass: the shorter
-    $E[x^2] - E[x]^2$ cancels when the mean is large against the deviation.
+    The mean is taken twice: a first sum of n values of size |μ| is off by a rounding that
+    grows with n and |μ|; the mean of the values centred by it, which would be 0, is what it is
+    off by. The variance is that of the centred values, as the shorter $E[x^2] - E[x]^2$ cancels
+    when the mean is large against the deviation.
 
     Shapes: `x` is `(batch, …)`; `weights` broadcasts against it; mean and variance have
     the rank of `x` and size 1 along `axes`; the count is a scalar without weights and
@@ -60,15 +62,19 @@ def moments(x, axes, weights=None):
     """
     if weights is None:
         count = element_count(x, axes, x.dtype)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(x, axes, keepdims=True), count)
-        total = tf.reduce_sum(tf.square(x - mean), axes, keepdims=True)
     else:
         # A weight of size 1 along a reduced axis stands for every element along it.
         repeats = element_count(x, axes, x.dtype) / element_count(weights, axes, x.dtype)
         count = repeats * tf.reduce_sum(weights, axes, keepdims=True)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(weights * x, axes, keepdims=True), count)
-        total = tf.reduce_sum(weights * tf.square(x - mean), axes, keepdims=True)
-    return count, mean, tf.math.divide_no_nan(total, count)
+
+    def average(values):
+        values = values if weights is None else weights * values
+        return tf.math.divide_no_nan(tf.reduce_sum(values, axes, keepdims=True), count)
+
+    mean = average(x)
+    centred = x - mean
+    correction = average(centred)
+    return count, mean + correction, average(tf.square(centred)) - tf.square(correction)
 
 
 def unbiased_variance(variance, count):

@@ -82,7 +82,7 @@ def test_a_lower_target_is_reached_earlier():
     same, _ = answers(made_up(), lowered_by=0.06)
     assert (same.crossings[0].step, same.crossings[1].step) == (30, 20)
     assert standard_error(made_up()) == pytest.approx((0.8 * 0.2 / 200) ** 0.5)
-    assert "(2.83 points) lower: 1.50× fewer steps" in report.sensitivity_line(made_up())
+    assert "(2.83 points) lower: 2.00× fewer steps" in report.sensitivity_line(made_up())
 
 
 def test_rows_tell_what_happened():

@@ -37,7 +37,7 @@ def outcomes(results):
 def test_results_hold_every_run_and_what_made_them(results):
     assert len(outcomes(results)) == len(results["runs"]) == 2 * 2 * 2
     assert results["recipe"] == TINY.to_dict()
-    assert results["parameters"] == {"none": 2330, "batch": 2510}
+    assert results["parameters"] == {"none": 2350, "batch": 2530}
     assert set(results["versions"]) == {"bn_keras", "tensorflow", "keras", "numpy", "python"}
     assert results["machine"]["processor"]
     for run in results["runs"]:

@@ -295,18 +295,6 @@ def test_config_round_trip():
     assert set(keras_config) | {"unbiased"} == set(config)
 
 
-def test_a_weights_file_of_keras_can_be_loaded(random, tmp_path):
-    def model(norm):
-        return keras.Sequential([keras.Input((3,)), norm])
-
-    theirs, ours = model(keras.layers.BatchNormalization(name="norm")), model(BatchNorm(name="norm"))
-    theirs.layers[0].set_weights([random.uniform(0.5, 2, 3) for _ in range(4)])
-    theirs.save_weights(tmp_path / "norm.weights.h5")
-    ours.load_weights(tmp_path / "norm.weights.h5")
-    x = random.normal(size=(5, 3))
-    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), atol=1e-6)
-
-
 def test_regularizers_and_constraints_act():
     layer = BatchNorm(gamma_regularizer=keras.regularizers.L2(0.1), beta_constraint="non_neg")
     layer(tf.ones((2, 3)))
