@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where tensorflow-datasets keeps its sets, if not at its own default: make zoo DATA_DIR=…
 DATA_DIR ?=
+export TF_CPP_MIN_LOG_LEVEL ?= 2
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 # CIFAR-10 from tensorflow-datasets: make zoo ZOO_IMAGES=cifar10 (remove the old results.json first)
 ZOO_IMAGES ?= cifar10_jpeg
@@ -35,8 +36,10 @@ zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
 notebooks: $(VENV)/.dev  ## run every notebook from top to bottom
 	$(BIN)/pytest tests/test_notebooks.py
 
+
+# Newer tensorflow-metadata needs a newer protobuf than this TensorFlow has, and does not say so.
 test-oldest:  ## all tests on the oldest supported TensorFlow and Keras, in .venv-oldest
-	$(MAKE) test VENV=.venv-oldest PINS="tensorflow==2.18.0 keras==3.6.0"
+	$(MAKE) test VENV=.venv-oldest PINS="tensorflow==2.18.0 keras==3.6.0 tensorflow-metadata==1.17.1"
 
 clean:  ## remove what was made here
 	rm -rf .venv .venv-oldest demo comparison build dist *.egg-info .pytest_cache .ruff_cache

@@ -94,8 +94,8 @@ def table_text(entries):
                 f"{results['parameters']['batch']:,}",
                 f"{own.without.best:.2%}",
                 f"{own.with_norm.best:.2%}",
-                gain(same),
-                gain(own),
+                report.gain(same),
+                report.gain(own),
             )
         )
     columns = (
@@ -117,10 +117,6 @@ both arms are swept alike; each card has the recipe, every rate, and what the an
 
 These pages are made by `make zoo` from the `results.json` beside each card.
 """
-
-
-def gain(answer):
-    return f"{report.times(answer.fewer_steps)} fewer steps, {report.times(answer.less_time)} less time"
 
 
 def sentence(line):

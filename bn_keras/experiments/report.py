@@ -69,14 +69,23 @@ def target_line(results):
     )
 
 
+def gain(answer):
+    """What batch norm gains, or loses, in words."""
+    if answer.fewer_steps is None:
+        return "does not reach the target"
+    return f"{more_or_less(answer.fewer_steps, 'fewer', 'more')} steps, {more_or_less(answer.less_time, 'less', 'more')} time"
+
+
+def more_or_less(ratio, less, more):
+    size, word = (ratio, less) if ratio >= 1 else (1 / ratio, more)
+    return f"{size:.1f}× {word}" if size < 10 else f"{size:.0f}× {word}"
+
+
 def sensitivity_line(results):
     """The gains again with the target a standard error lower."""
     error = standard_error(results)
-    gains = "; ".join(
-        f"{times(answer.fewer_steps)} fewer steps and {times(answer.less_time)} less time at {answer.question}"
-        for answer in answers(results, lowered_by=error)
-    )
-    return f"with the target one standard error ({100 * error:.2f} points) lower: {gains}"
+    gains = "; ".join(f"{gain(answer)} at {answer.question}" for answer in answers(results, lowered_by=error))
+    return f"with the target one standard error ({100 * error:.2f} points) lower, batch norm: {gains}"
 
 
 def warnings(results):

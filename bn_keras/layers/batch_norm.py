@@ -140,14 +140,18 @@ class BatchNorm(NormalizationLayer):
         )
 
     def call(self, inputs, training=None, mask=None):
+        axis = self.axis % inputs.shape.rank
         if not inputs.dtype.is_floating:
             inputs = tf.cast(inputs, tf.float32)
+        if inputs.shape[axis] is None:
+            sizes = [None] * inputs.shape.rank
+            sizes[axis] = self.moving_mean.shape[0]
+            inputs = tf.ensure_shape(inputs, sizes)
         # As tensors: a variable would give every layer a trace of its own.
         gamma, beta, moving_mean, moving_variance = (
             None if weight is None else tf.convert_to_tensor(weight)
             for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
         )
-        axis = channel_axis(self.axis, inputs.shape)
         if training and self.trainable:
             outputs, moving_mean, moving_variance = batch_norm_training(
                 inputs,

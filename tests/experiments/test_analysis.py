@@ -82,7 +82,9 @@ def test_a_lower_target_is_reached_earlier():
     same, _ = answers(made_up(), lowered_by=0.06)
     assert (same.crossings[0].step, same.crossings[1].step) == (30, 20)
     assert standard_error(made_up()) == pytest.approx((0.8 * 0.2 / 200) ** 0.5)
-    assert "(2.83 points) lower: 2.00× fewer steps" in report.sensitivity_line(made_up())
+    assert "(2.83 points) lower, batch norm: 2.0× fewer steps, 1.0× less time at the same" in report.sensitivity_line(
+        made_up()
+    )
 
 
 def test_rows_tell_what_happened():
@@ -95,6 +97,11 @@ def test_rows_tell_what_happened():
     ]
     assert any("edge of the sweep" in line for line in report.warnings(made_up()))
     assert any("Fewer than three seeds" in line for line in report.warnings(made_up()))
+
+
+def test_a_loss_is_told_as_one():
+    assert report.more_or_less(0.5, "fewer", "more") == "2.0× more"
+    assert report.more_or_less(12.3, "fewer", "more") == "12× fewer"
 
 
 def test_missing_runs_are_no_answer():

@@ -1,0 +1,38 @@
+"""What the README and CONTRIBUTING say can be typed, run and followed."""
+
+import pathlib
+import re
+
+import pytest
+
+from bn_keras import cli
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = ["README.md", "CONTRIBUTING.md"]
+TEXT = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT["README.md"], re.DOTALL))
+def test_code_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_words_for_make_exist(page):
+    words = set(re.findall(r"\bmake ([a-z][a-z-]+)(?=[`\s])", TEXT[page]))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert words
+    assert words <= targets
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", TEXT[page]):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_commands_and_options_exist():
+    for name, rest in re.findall(r"^bn-keras (\w+)(.*)$", TEXT["README.md"], re.MULTILINE):
+        known = {option for each in cli.cli.commands[name].params for option in each.opts}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known
