@@ -38,7 +38,8 @@ class Data:
         """Mean and standard deviation of the training images per channel, in float32."""
         values = self.train_images.reshape(-1, self.input_shape[-1])
         mean = values.mean(0, dtype=np.float64)
-        deviation = np.sqrt(np.maximum((np.square(values, dtype=np.float32)).mean(0, dtype=np.float64) - mean**2, 1))
+        variance = np.square(values, dtype=np.float32).mean(0, dtype=np.float64) - mean**2
+        deviation = np.sqrt(np.maximum(variance, 1e-6))  # a constant channel stays finite
         return mean.astype(np.float32), deviation.astype(np.float32)
 
 

@@ -47,7 +47,7 @@ def digest_of(path):
 
 
 def card_text(results):
-    recipe, machine, versions = results["recipe"], results["machine"], results["versions"]
+    recipe, data, machine, versions = (results[key] for key in ("recipe", "data", "machine", "versions"))
     entry = preset(recipe["preset"])
     parameters = results["parameters"]
     notes = [report.sensitivity_line(results), *report.warnings(results)]
@@ -74,7 +74,8 @@ The highest mean test accuracy over {len(recipe["seeds"])} seeds, at any evaluat
 ## Recipe
 {report.markdown_table(("field", "value"), [(f"`{key}`", text(value)) for key, value in recipe.items()])}
 
-- Data: {text(results["data"])}.
+- Data: {data["training_examples"]:,} training and {data["test_examples"]:,} test images of
+  {"×".join(map(str, data["image_shape"]))}, {data["classes"]} classes.
 - Machine: {text(machine)}. Versions: {text(versions)}. Started {results["started"]}.
 - Seconds are those of training steps alone, without evaluations and compilation.
 
@@ -128,6 +129,8 @@ def text(value):
         return ", ".join(f"{key} {text(part)}" for key, part in value.items())
     if isinstance(value, list):
         return ", ".join(map(text, value))
+    if value is None:
+        return "all"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

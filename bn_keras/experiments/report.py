@@ -73,7 +73,8 @@ def gain(answer):
     """What batch norm gains, or loses, in words."""
     if answer.fewer_steps is None:
         return "does not reach the target"
-    return f"{more_or_less(answer.fewer_steps, 'fewer', 'more')} steps, {more_or_less(answer.less_time, 'less', 'more')} time"
+    steps = more_or_less(answer.fewer_steps, "fewer", "more")
+    return f"{steps} steps, {more_or_less(answer.less_time, 'less', 'more')} time"
 
 
 def more_or_less(ratio, less, more):

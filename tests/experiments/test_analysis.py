@@ -37,7 +37,13 @@ def made_up():
     }  # fmt: skip
     return {
         "recipe": recipe,
-        "data": {"name": "digits", "classes": 10, "test_examples": 360, "training_examples": 1437},
+        "data": {
+            "name": "digits",
+            "classes": 10,
+            "image_shape": [8, 8, 1],
+            "test_examples": 360,
+            "training_examples": 1437,
+        },
         "parameters": {"none": 10, "batch": 12},
         "machine": {"processor": "abacus", "cores": 1},
         "versions": {"bn_keras": "0"},
