@@ -29,8 +29,16 @@ def draw(results, path, digest=""):
     figure = matplotlib.figure.Figure(figsize=(13, 5.2), layout="constrained")
     same, own, sweep = figure.subplots(1, 3, width_ratios=(1, 1, 0.85))
     recipe = results["recipe"]
-    for axes, answer in zip((same, own), answers(results), strict=True):
-        draw_answer(axes, answer, standard_error(results))
+    error = standard_error(results)
+    lowered = answers(results, lowered_by=error)
+    for axes, answer, lower in zip((same, own), answers(results), lowered, strict=True):
+        draw_answer(axes, answer)
+        draw_target(axes, answer.target, error)
+        axes.set_title(
+            f"At {answer.question}\nbatch norm: {gain(answer)}\n(target a standard error lower: {gain(lower)})",
+            fontsize=10,
+            color=INK,
+        )
     own.sharey(same)
     draw_sweep(sweep, curves(results), results["data"]["classes"])
     figure.suptitle(
@@ -45,8 +53,8 @@ def draw(results, path, digest=""):
         figure.savefig(path, dpi=120, metadata={"Date": None, "Description": digest} if svg else None)
 
 
-def draw_answer(axes, answer, standard_error):
-    """Accuracy over steps of both arms, the target, and where each arm first reaches it."""
+def draw_answer(axes, answer):
+    """Accuracy over steps of both arms, and where each first reaches the target."""
     for curve, crossing in zip((answer.without, answer.with_norm), answer.crossings, strict=True):
         style = STYLES[curve.arm]
         line = {key: style[key] for key in ("color", "linestyle")}
@@ -56,20 +64,22 @@ def draw_answer(axes, answer, standard_error):
         axes.fill_between(curve.steps, 100 * low, 100 * high, color=style["color"], alpha=0.18, linewidth=0)
         if crossing.step is not None:
             mark_crossing(axes, crossing, 100 * answer.target, style, lower=curve.arm == "batch")
-    target, error = 100 * answer.target, 100 * standard_error
-    axes.axhline(target, color=INK, linewidth=1, linestyle=":", zorder=1)
-    axes.axhspan(target - error, target, color=INK, alpha=0.1, linewidth=0, zorder=0)
-    axes.text(
-        1.01, target, f"target\n{answer.target:.1%}", transform=axes.get_yaxis_transform(),
-        va="center", fontsize=9, color=INK,
-    )  # fmt: skip
-    axes.set_title(f"At {answer.question}\nbatch norm: {gain(answer)}", fontsize=10.5, color=INK)
     axes.set_xlabel("steps")
     axes.set_ylabel("test accuracy, %")
     axes.set_xlim(0, answer.without.steps[-1])
     axes.set_ylim(*accuracy_limits(answer))
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     tidy(axes)
+
+
+def draw_target(axes, target, standard_error):
+    target, error = 100 * target, 100 * standard_error
+    axes.axhline(target, color=INK, linewidth=1, linestyle=":", zorder=1)
+    axes.axhspan(target - error, target, color=INK, alpha=0.1, linewidth=0, zorder=0)
+    axes.text(
+        1.01, target, f"target\n{target:.1f}%", transform=axes.get_yaxis_transform(),
+        va="center", fontsize=9, color=INK,
+    )  # fmt: skip
 
 
 def mark_crossing(axes, crossing, target, style, lower):
@@ -119,10 +129,10 @@ def draw_sweep(axes, by_arm, classes):
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.minorticks_off()
     axes.set_ylim(0, 105)
-    axes.set_title("Best accuracy at every learning rate\n", fontsize=10.5, color=INK)
+    axes.set_title("Best accuracy at every learning rate\n\n", fontsize=10, color=INK)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("best test accuracy, %")
-    axes.legend(loc="center left", frameon=False, fontsize=9)
+    axes.legend(loc="best", frameon=False, fontsize=9)
     tidy(axes)
 
 
