@@ -20,6 +20,14 @@ def test_moments_do_not_cancel(random, offset):
         assert np.abs(short / truth.var((0, 1)) - 1).max() > 1e-2, "the short formula was meant to cancel"
 
 
+def test_the_mean_of_many_large_values_is_not_off_by_their_sum(random):
+    x = random.normal(1e4, 1.0, (65536, 8)).astype(np.float32)
+    truth = x.mean(0, dtype=np.float64)
+    _, mean, _ = ops.moments(tf.constant(x), [0])
+    np.testing.assert_allclose(mean[0], truth, atol=1e-3)  # float32 holds 1e4 to half of that
+    assert np.abs(tf.reduce_mean(x, 0) - truth).max() > 2e-3, "a plain mean was meant to be off"
+
+
 @pytest.mark.parametrize("shape", [(6, 5, 1), (6, 1, 1), (1, 5, 1), (6, 5, 4)])
 def test_weights_count_as_repetitions(random, shape):
     x = random.normal(3, 2, (6, 5, 4))
