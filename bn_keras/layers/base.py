@@ -1,9 +1,9 @@
-"""What all normalization layers share: the scale and offset, and the checks of arguments."""
-
-import numbers
-import operator
+"""What all normalization layers share: the scale and offset, and what a layer does to its input first."""
 
 import keras
+import tensorflow as tf
+
+from bn_keras.layers.checks import checked_axis, checked_number
 
 
 class NormalizationLayer(keras.layers.Layer):
@@ -39,6 +39,10 @@ class NormalizationLayer(keras.layers.Layer):
         self.gamma = None
         self.beta = None
 
+    def build(self, input_shape):
+        self.sizes = sizes_along(self.axis, input_shape)
+        self.add_scale_and_offset(self.sizes)
+
     def add_scale_and_offset(self, shape):
         if self.scale:
             self.gamma = self.add_weight(
@@ -60,7 +64,7 @@ class NormalizationLayer(keras.layers.Layer):
             )
 
     def compute_output_shape(self, input_shape):
-        channel_axis(self.axis, input_shape)
+        axes_of(self.axis, input_shape)
         return input_shape
 
     def get_config(self):
@@ -79,48 +83,55 @@ class NormalizationLayer(keras.layers.Layer):
         }
 
 
-def checked_axis(axis):
-    if isinstance(axis, (list, tuple)):
-        raise NotImplementedError(
-            f"`axis` must be a single int in this version of bn_keras. Received: axis={axis!r}. "
-            "Reshape the axes into one, or name the one to normalize."
-        )
-    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-        raise TypeError(
-            f"`axis` must be an int, the axis of the channels. Received: axis={axis!r} "
-            f"(of type {type(axis).__name__}). Use -1 for channels last, 1 for channels first."
-        )
-    return operator.index(axis)
-
-
-def checked_number(name, value, at_least, at_most=float("inf")):
-    allowed = f"a number ≥ {at_least}" if at_most == float("inf") else f"in [{at_least}, {at_most}]"
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"`{name}` must be {allowed}. Received: {name}={value!r} (of type {type(value).__name__}). Pass a float."
-        )
-    if not at_least <= value <= at_most:
-        raise ValueError(f"`{name}` must be {allowed}. Received: {name}={value!r}. Pass a float within.")
-    return float(value)
-
-
-def channel_axis(axis, input_shape):
-    """`axis` as a non-negative int, once the shape it indexes is known."""
-    rank = len(input_shape)
+def axes_of(axis, input_shape):
+    """`axis` as rising non-negative ints, once the shape that they index is known."""
+    rank, given = len(input_shape), axis if isinstance(axis, list) else [axis]
     if rank < 2:
         raise ValueError(
             "The input must have rank ≥ 2, (batch, …, channels). "
             f"Received: an input of shape {tuple(input_shape)}. Add a batch axis."
         )
-    if not -rank <= axis < rank:
+    if not all(-rank <= each < rank for each in given):
         raise ValueError(
             f"`axis` must be in [{-rank}, {rank - 1}] for an input of rank {rank}. "
             f"Received: axis={axis}, an input of shape {tuple(input_shape)}. "
             "Use -1 for channels last, 1 for channels first."
         )
-    if input_shape[axis] is None:
+    axes = sorted({each % rank for each in given})
+    if len(axes) < len(given):
+        raise ValueError(f"`axis` must name different axes. Received: axis={axis} for an input of rank {rank}.")
+    if any(input_shape[each] is None for each in axes):
         raise ValueError(
-            f"The size of the axis to normalize must be known. Received: axis={axis}, an input of "
-            f"shape {tuple(input_shape)}. Give the input a shape with the number of channels in it."
+            f"The axis {axis} of the input tensor should have a defined dimension but the layer received an "
+            f"input with shape {tuple(input_shape)}. Give the input a shape with the number of channels in it."
         )
-    return axis % rank
+    return tuple(axes)
+
+
+def tensor_or_none(weight):
+    """A weight as a tensor: a variable would give every layer a trace of its own."""
+    return None if weight is None else tf.convert_to_tensor(weight)
+
+
+def float_tensor(inputs):
+    return inputs if inputs.dtype.is_floating else tf.cast(inputs, tf.float32)
+
+
+def sizes_along(axis, input_shape):
+    return tuple(input_shape[each] for each in axes_of(axis, input_shape))
+
+
+def with_known_sizes(inputs, axis, sizes):
+    """`inputs` with the sizes along `axis` that the layer was built for, where a trace does not know them."""
+    rank = inputs.shape.rank
+    axes = sorted(each % rank for each in (axis if isinstance(axis, list) else [axis]))
+    if all(inputs.shape[each] is not None for each in axes):
+        return inputs
+    known = dict(zip(axes, sizes, strict=True))
+    return tf.ensure_shape(inputs, [known.get(i, size) for i, size in enumerate(inputs.shape)])
+
+
+def exact_rank(axis, input_shape):
+    """The `input_spec` of a layer whose statistics belong to one rank of input."""
+    axes = axes_of(axis, input_shape)
+    return keras.layers.InputSpec(ndim=len(input_shape), axes={each: input_shape[each] for each in axes})

@@ -3,9 +3,12 @@
 import keras
 import tensorflow as tf
 
-from bn_keras.layers.base import NormalizationLayer, channel_axis, checked_number
+from bn_keras.layers.base import NormalizationLayer, axes_of, exact_rank, float_tensor, tensor_or_none, with_known_sizes
+from bn_keras.layers.checks import CLIPPING, checked_choice, checked_clipping, checked_number, checked_size
 from bn_keras.ops.batch_norm import batch_norm_inference, batch_norm_training
 from bn_keras.ops.moments import statistics_dtype
+
+STATISTICS = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "steps")
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
@@ -30,9 +33,10 @@ class BatchNorm(NormalizationLayer):
     at least under every dtype policy.
 
     Args:
-        axis: Int, the axis of the channels; 1 after a channels-first convolution.
+        axis: Int, the axis of the channels; 1 after a channels-first convolution. A list of ints
+            gives each combination of their positions a mean, variance, scale and offset of its own.
         momentum: The share of its old value that a moving average keeps at each step, in
-            [0, 1]. PyTorch's `momentum` is 1 minus this one.
+            [0, 1]. PyTorch's `momentum` is 1 minus this one. `None` averages all batches alike.
         epsilon: Added to the variance, ≥ 0.
         center: Whether to add the offset `beta`.
         scale: Whether to multiply by the scale `gamma`.
@@ -40,26 +44,34 @@ class BatchNorm(NormalizationLayer):
         moving_mean_initializer, moving_variance_initializer: Of the moving statistics.
         beta_regularizer, gamma_regularizer: Optional.
         beta_constraint, gamma_constraint: Optional.
-        renorm, renorm_clipping, renorm_momentum: Batch renormalization; not available in
-            this version, `renorm=True` raises `NotImplementedError`.
+        renorm, renorm_clipping, renorm_momentum: Batch renormalization (Ioffe 2017): the batch is
+            normalized as in inference, as far as `renorm_clipping`, a dict of `rmin`, `rmax` and `dmax`,
+            lets it; `renorm_momentum` is that of the averages it is corrected to.
         synchronized: Moments over all replicas; not available in this version,
             `synchronized=True` raises `NotImplementedError`.
         unbiased: Whether the moving variance averages the Bessel-corrected variance of the
             batches, as Algorithm 2 of the paper, PyTorch and TensorFlow's fused kernel do.
             `False` averages the biased one, as Keras 3 does.
+        bias_correction: Whether the moving averages forget the values that they start from: without
+            it they lag for the first few times 1/(1 − momentum) steps.
+        virtual_batch_size: In training, every so many examples are normalized by themselves, the rest
+            of the batch likewise (ghost batch norm, Hoffer et al. 2017). Inference is as without.
+        fused: Whether training takes TensorFlow's kernel; `None` where it is safe and pays, `True`
+            raises `ValueError` where it cannot be used.
         **kwargs: Those of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
         inputs: The tensor to normalize.
         training: `True` uses (and learns from) the batch's moments, `False` the moving ones.
             A layer with `trainable = False` always runs as in inference, as in Keras.
-        mask: Optional, of the shape of `inputs` without its last axis. Elements where it is
-            false are normalized like the others and have no part in the statistics.
+        mask: Optional, of the sizes of `inputs` along its leading axes, or 1 where it is the same for
+            all. Elements where it is false are normalized like the others and have no part in the
+            statistics.
 
     Raises:
         TypeError, ValueError: For an argument of the wrong type or out of range, at once; for
             an input that the layer cannot normalize, when it is built.
-        NotImplementedError: For `synchronized=True`, `renorm=True` and a list of axes.
+        NotImplementedError: For `synchronized=True`.
 
     Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
 
@@ -93,6 +105,9 @@ class BatchNorm(NormalizationLayer):
         renorm_momentum=0.99,
         synchronized=False,
         unbiased=True,
+        bias_correction=False,
+        virtual_batch_size=None,
+        fused=None,
         **kwargs,
     ):
         super().__init__(
@@ -108,26 +123,43 @@ class BatchNorm(NormalizationLayer):
             gamma_constraint=gamma_constraint,
             **kwargs,
         )
-        refuse_unavailable("renorm", renorm)
         refuse_unavailable("synchronized", synchronized)
-        self.momentum = checked_number("momentum", momentum, at_least=0, at_most=1)
-        self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = keras.initializers.get(moving_variance_initializer)
-        self.renorm = False
-        self.renorm_clipping = renorm_clipping
-        self.renorm_momentum = renorm_momentum
+        for reason, given in refusals(momentum, bias_correction, renorm, virtual_batch_size, fused):
+            raise ValueError(f"{reason} Received: {given}.")
+        self.momentum = None if momentum is None else checked_number("momentum", momentum, at_least=0, at_most=1)
+        self.bias_correction = bool(bias_correction)
+        self.fused = checked_choice("fused", fused, (None, True, False))
+        self.virtual_batch_size = checked_size("virtual_batch_size", virtual_batch_size)
+        self.renorm = bool(renorm)
+        self.renorm_clipping = checked_clipping(renorm_clipping) if renorm else renorm_clipping
+        self.renorm_momentum = checked_number("renorm_momentum", renorm_momentum, at_least=0, at_most=1)
         self.synchronized = False
         self.unbiased = bool(unbiased)
-        self.moving_mean = None
-        self.moving_variance = None
+        self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = keras.initializers.get(moving_variance_initializer)
+        for name in STATISTICS:
+            setattr(self, name, None)
 
     def build(self, input_shape):
-        axis = channel_axis(self.axis, input_shape)
-        shape = (input_shape[axis],)
-        self.add_scale_and_offset(shape)
+        super().build(input_shape)
+        self.input_spec = exact_rank(self.axis, input_shape)
+        if self.virtual_batch_size and 0 in axes_of(self.axis, input_shape):
+            raise ValueError(
+                "`axis` must not hold the batch axis with `virtual_batch_size`. "
+                f"Received: axis={self.axis}, virtual_batch_size={self.virtual_batch_size}."
+            )
+        shape = self.sizes
         self.moving_mean = self._add_statistic("moving_mean", shape, self.moving_mean_initializer)
         self.moving_variance = self._add_statistic("moving_variance", shape, self.moving_variance_initializer)
-        self.input_spec = keras.layers.InputSpec(ndim=len(input_shape), axes={axis: shape[0]})
+        if self.renorm:
+            self.moving_stddev = self._add_statistic("moving_stddev", shape, self._initial_stddev)
+            self.renorm_mean = self._add_statistic("renorm_mean", shape, clone(self.moving_mean_initializer))
+            self.renorm_stddev = self._add_statistic("renorm_stddev", shape, self._initial_stddev)
+        if self.momentum is None or self.bias_correction:
+            self.steps = self._add_statistic("steps", (), "zeros")
+
+    def _initial_stddev(self, shape, dtype=None):
+        return keras.ops.sqrt(clone(self.moving_variance_initializer)(shape, dtype=dtype))
 
     def _add_statistic(self, name, shape, initializer):
         return self.add_weight(
@@ -139,44 +171,38 @@ class BatchNorm(NormalizationLayer):
             autocast=False,
         )
 
+    @property
+    def statistics(self):
+        """The weights that no gradient trains, by name."""
+        found = {name: getattr(self, name) for name in STATISTICS}
+        return {name: weight for name, weight in found.items() if weight is not None}
+
     def call(self, inputs, training=None, mask=None):
-        axis = self.axis % inputs.shape.rank
-        if not inputs.dtype.is_floating:
-            inputs = tf.cast(inputs, tf.float32)
-        if inputs.shape[axis] is None:
-            sizes = [None] * inputs.shape.rank
-            sizes[axis] = self.moving_mean.shape[0]
-            inputs = tf.ensure_shape(inputs, sizes)
-        # As tensors: a variable would give every layer a trace of its own.
-        gamma, beta, moving_mean, moving_variance = (
-            None if weight is None else tf.convert_to_tensor(weight)
-            for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
-        )
+        inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
+        gamma, beta = tensor_or_none(self.gamma), tensor_or_none(self.beta)
+        statistics = {name: tensor_or_none(weight) for name, weight in self.statistics.items()}
+        axes = axes_of(self.axis, inputs.shape)
         if training and self.trainable:
-            outputs, moving_mean, moving_variance = batch_norm_training(
+            outputs, statistics = batch_norm_training(
                 inputs,
                 gamma,
                 beta,
-                moving_mean,
-                moving_variance,
-                axis=axis,
+                statistics,
+                axes=axes,
                 momentum=self.momentum,
                 epsilon=self.epsilon,
                 unbiased=self.unbiased,
                 weights=None if mask is None else weights_of(mask, inputs),
+                fused=self.fused,
+                virtual_batch_size=self.virtual_batch_size,
+                renorm_momentum=self.renorm_momentum if self.renorm else None,
+                renorm_clipping=tuple(map((self.renorm_clipping or {}).get, CLIPPING)) if self.renorm else None,
             )
-            self.moving_mean.assign(moving_mean)
-            self.moving_variance.assign(moving_variance)
+            for name, value in statistics.items():
+                getattr(self, name).assign(value)
         else:
-            outputs = batch_norm_inference(
-                inputs,
-                gamma,
-                beta,
-                moving_mean,
-                moving_variance,
-                axis=axis,
-                epsilon=self.epsilon,
-            )
+            mean, variance = statistics["moving_mean"], statistics["moving_variance"]
+            outputs = batch_norm_inference(inputs, gamma, beta, mean, variance, axes=axes, epsilon=self.epsilon)
         return tf.cast(outputs, self.compute_dtype)
 
     def get_config(self):
@@ -190,7 +216,30 @@ class BatchNorm(NormalizationLayer):
             "renorm_momentum": self.renorm_momentum,
             "synchronized": self.synchronized,
             "unbiased": self.unbiased,
+            "bias_correction": self.bias_correction,
+            "virtual_batch_size": self.virtual_batch_size,
+            "fused": self.fused,
         }
+
+
+def refusals(momentum, bias_correction, renorm, virtual_batch_size, fused):
+    """What cannot be combined: the reason, and what was given."""
+    if momentum is None and bias_correction:
+        yield (
+            "`bias_correction` must be False with `momentum=None`: the average of all batches has no bias.",
+            "bias_correction=True, momentum=None",
+        )
+    if renorm and virtual_batch_size:
+        yield (
+            "`virtual_batch_size` must be None with `renorm=True`: renormalization takes out the very noise "
+            "that virtual batches put in.",
+            f"virtual_batch_size={virtual_batch_size}, renorm=True",
+        )
+    if fused and virtual_batch_size:
+        yield (
+            "`fused` must not be True with `virtual_batch_size`: the kernel takes the moments of the whole batch.",
+            f"fused=True, virtual_batch_size={virtual_batch_size}",
+        )
 
 
 def refuse_unavailable(name, value):
@@ -201,13 +250,22 @@ def refuse_unavailable(name, value):
         )
 
 
+def clone(initializer):
+    """The same initializer again, which may be called once more."""
+    return initializer.__class__.from_config(initializer.get_config())
+
+
 def weights_of(mask, inputs):
-    """A mask over all axes but the last, with that axis added."""
+    """A mask over the leading axes of the input, with the missing ones added."""
     mask = tf.convert_to_tensor(mask)
-    if mask.shape.rank != inputs.shape.rank - 1:
+    missing = inputs.shape.rank - mask.shape.rank
+    fits = missing >= 0 and all(
+        size in (1, None) or other in (size, None) for size, other in zip(mask.shape, inputs.shape, strict=False)
+    )
+    if not fits:
         raise ValueError(
-            "`mask` must have one axis fewer than the input, all but its last. "
+            "`mask` must have the sizes of the input along its leading axes, or 1. "
             f"Received: a mask of shape {mask.shape}, an input of shape {inputs.shape}. "
             "Reshape the mask so that its axes are the first ones of the input."
         )
-    return mask[..., tf.newaxis]
+    return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * missing], 0)) if missing else mask

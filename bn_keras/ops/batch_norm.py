@@ -1,4 +1,4 @@
-r"""Batch normalization: the compiled training and inference branches, and their gradient.
+r"""Batch normalization: the compiled training and inference branches.
 
 Per channel, over the $m$ elements of the mini-batch that belong to it,
 
@@ -10,7 +10,7 @@ The ε is added to the variance, inside the root. A batch is normalized by its *
 variance (1/m). What the moving variance averages is the *unbiased* one, m/(m−1) σ², as
 Algorithm 2 of the paper asks, unless `unbiased=False`.
 
-The gradient, with the same symbols:
+The gradient is that of `bn_keras.ops.normalize`, which, as γ is constant over each sum, is here
 
 $$ \frac{\partial l}{\partial \beta} = \sum_i \frac{\partial l}{\partial y_i} \qquad
    \frac{\partial l}{\partial \gamma} = \sum_i \frac{\partial l}{\partial y_i} \hat x_i \qquad
@@ -18,95 +18,113 @@ $$ \frac{\partial l}{\partial \beta} = \sum_i \frac{\partial l}{\partial y_i} \q
    \left( \frac{\partial l}{\partial y_i} - \frac1m \frac{\partial l}{\partial \beta}
    - \frac{\hat x_i}{m} \frac{\partial l}{\partial \gamma} \right) $$
 
-With weights $w_i$ (a mask), $m = \sum_i w_i$, the moments are weighted and the two terms
-divided by $m$ are multiplied by $w_i$: every element is normalized, those of weight 0
-have no part in the statistics.
-
 Source: Ioffe and Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by
 Reducing Internal Covariate Shift", https://arxiv.org/abs/1502.03167, section 3.
 """
 
-import math
-
 import tensorflow as tf
 
-from bn_keras.ops.compiler import compiled, in_xla_context
+from bn_keras.ops.compiler import compiled
+from bn_keras.ops.fused import fused_batch_norm, obstacle_to_fusing, pays
 from bn_keras.ops.moments import (
     broadcastable,
-    element_count,
-    moments,
+    momentum_at,
     moving_average,
-    reduction_axes,
+    other_axes,
+    over_groups,
     statistics_dtype,
     unbiased_variance,
 )
-
-# Below this size the several small ops of the composed path cost less than one launch of
-# TensorFlow's fused kernel and its reshapes: `make bench` shows where the two cross.
-FUSED_FROM_ELEMENTS = 2**16
-ASSUMED_BATCH = 32
+from bn_keras.ops.normalize import normalize
+from bn_keras.ops.renorm import renorm_statistics, renormalize
+from bn_keras.ops.virtual_batch import batch_norm_in_groups
 
 
 def batch_norm_training(
     x,
     gamma,
     beta,
-    moving_mean,
-    moving_variance,
+    statistics,
     *,
-    axis,
+    axes,
     momentum,
     epsilon,
     unbiased=True,
     weights=None,
+    fused=None,
+    virtual_batch_size=None,
+    renorm_momentum=None,
+    renorm_clipping=None,
 ):
     r"""Normalize `x` by its own moments; see the module's text for the equations.
 
-    Shapes: `x` is `(batch, …, channels, …)` of rank ≥ 2 with the channels at `axis`; the
-    four vectors are `(channels,)`; `weights` has the rank of `x` and broadcasts against it.
-    Dtypes: `x` any float; statistics are computed in float32 (float64 for float64 input).
+    Shapes: `x` is `(batch, …, channels, …)` of rank ≥ 2 with the channels at `axes`; gamma, beta
+    and the statistics have the sizes of `x` along them, `(channels,)` for one axis; `weights`
+    has the rank of `x` and broadcasts against it. Dtypes: `x` any float; moments are computed in
+    float32 (float64 for float64 input).
 
     Args:
         x: The input.
         gamma, beta: Scale and offset, or `None` for 1 and 0.
-        moving_mean, moving_variance: The moving statistics before this batch.
-        axis: The channel axis, a non-negative int.
-        momentum: The share of the old value that a moving statistic keeps, in [0, 1].
+        statistics: Tensors by name, as they are before this batch: `moving_mean` and
+            `moving_variance`; with `steps`, the number of batches so far, the bias of the moving
+            statistics towards their first values is corrected; with `renorm_mean`, `renorm_stddev`
+            and `moving_stddev`, the batch is renormalized.
+        axes: The channel axes, a tuple of rising non-negative ints.
+        momentum: The share of the old value that a moving statistic keeps, in [0, 1]; `None` for
+            the average of all batches so far, which needs `steps`.
         epsilon: Added to the variance.
         unbiased: Whether the moving variance averages m/(m−1) σ² or σ².
-        weights: The weight of each element in the statistics; `None` counts each once.
+        weights: The weight of each element in the moments; `None` counts each once.
+        fused: Whether to use TensorFlow's kernel; `None` where it is safe and pays.
+        virtual_batch_size: Normalizes that many examples at a time, the rest by itself.
+        renorm_momentum, renorm_clipping: Of batch renormalization, see `bn_keras.ops.renorm`.
 
     Returns:
-        `(y, moving_mean, moving_variance)`: the output, of the dtype of `x`, and the moving
-        statistics after this batch, which carry no gradient. A batch with no element (or
-        only weights of 0) leaves them as they were.
+        `(y, statistics)`: the output, of the dtype of `x`, and the statistics after this batch, which
+        carry no gradient. A batch with no element (or only weights of 0) leaves them as they were.
+
+    Raises:
+        ValueError: When `fused=True` and the kernel cannot be used, with the reason.
 
     Source: Ioffe and Szegedy 2015, Algorithm 1; the gradient is that of section 3.
 
     Example:
 
     >>> x = tf.constant([[1.0], [3.0]])
-    >>> y, mean, variance = batch_norm_training(
-    ...     x, None, None, tf.zeros(1), tf.ones(1), axis=1, momentum=0.9, epsilon=0.0)
-    >>> [round(value, 4) for value in y[:, 0].numpy().tolist() + [float(mean[0]), float(variance[0])]]
-    [-1.0, 1.0, 0.2, 1.1]
+    >>> statistics = {"moving_mean": tf.zeros(1), "moving_variance": tf.ones(1)}
+    >>> y, statistics = batch_norm_training(x, None, None, statistics, axes=(1,), momentum=0.9, epsilon=0.0)
+    >>> y[:, 0].numpy().tolist()
+    [-1.0, 1.0]
+    >>> [round(float(value[0]), 4) for value in statistics.values()]
+    [0.2, 1.1]
     """
+    obstacle = obstacle_to_fusing(x.dtype, axes, weights, virtual_batch_size)
+    if fused and obstacle:
+        raise ValueError(
+            f"`fused=True` cannot be had {obstacle}. Received: an input of shape {x.shape} and dtype "
+            f"{x.dtype.name}, axes {tuple(axes)}. Use fused=None, which takes the kernel where it can."
+        )
+    if fused is None:
+        fused = obstacle is None and pays(x.shape)
     return _training(
         x,
         gamma,
         beta,
-        moving_mean,
-        moving_variance,
+        statistics,
         weights,
-        axis=axis,
+        axes=tuple(axes),
         momentum=momentum,
         epsilon=epsilon,
         unbiased=unbiased,
-        fused=weights is None and _fused_is_safe(x.dtype) and _fused_pays(x.shape),
+        fused=fused,
+        virtual_batch_size=virtual_batch_size,
+        renorm_momentum=renorm_momentum,
+        renorm_clipping=renorm_clipping,
     )
 
 
-def batch_norm_inference(x, gamma, beta, mean, variance, *, axis, epsilon):
+def batch_norm_inference(x, gamma, beta, mean, variance, *, axes, epsilon):
     r"""Normalize `x` by given moments: one affine map per channel.
 
     $$ y = s \cdot x + (\beta - s \mu) \qquad s = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} $$
@@ -123,120 +141,79 @@ def batch_norm_inference(x, gamma, beta, mean, variance, *, axis, epsilon):
 
     >>> y = batch_norm_inference(
     ...     tf.constant([[1.0], [3.0]]), None, None, tf.constant([1.0]), tf.constant([4.0]),
-    ...     axis=1, epsilon=0.0)
+    ...     axes=(1,), epsilon=0.0)
     >>> y[:, 0].numpy().tolist()
     [0.0, 1.0]
     """
-    return _inference(x, gamma, beta, mean, variance, axis=axis, epsilon=epsilon)
+    return _inference(x, gamma, beta, mean, variance, axes=tuple(axes), epsilon=epsilon)
 
 
 @compiled
-def _training(x, gamma, beta, moving_mean, moving_variance, weights, *, axis, momentum, epsilon, unbiased, fused):
-    gamma, beta = _scale_and_offset(gamma, beta, x, axis)
+def _training(
+    x,
+    gamma,
+    beta,
+    statistics,
+    weights,
+    *,
+    axes,
+    momentum,
+    epsilon,
+    unbiased,
+    fused,
+    virtual_batch_size,
+    renorm_momentum,
+    renorm_clipping,
+):
+    gamma, beta = _scale_and_offset(gamma, beta, x, axes)
+    renorm = "renorm_mean" in statistics
+    scale, offset = (tf.ones_like(gamma), tf.zeros_like(beta)) if renorm else (gamma, beta)
     if fused:
-        y, count, mean, variance = _fused(x, gamma, beta, axis, epsilon)
+        y, count, mean, variance = fused_batch_norm(x, scale, offset, axes, epsilon)
+    elif virtual_batch_size:
+        y, count, mean, variance = batch_norm_in_groups(x, scale, offset, weights, axes, epsilon, virtual_batch_size)
     else:
-        y, count, mean, variance = _composed(x, gamma, beta, weights, axis, epsilon)
+        y, count, mean, variance = _composed(x, scale, offset, weights, axes, epsilon)
+    if renorm:
+        y = renormalize(y, gamma, beta, mean, variance, statistics, axes, epsilon, renorm_clipping)
     if unbiased:
         variance = unbiased_variance(variance, count)
-    return (
-        y,
-        moving_average(moving_mean, mean, momentum, count),
-        moving_average(moving_variance, variance, momentum, count),
-    )
+    if virtual_batch_size:
+        count, mean, variance = over_groups(count, mean, variance)
+    momentum, steps = momentum_at(statistics.get("steps"), momentum, count)
+    after = dict(statistics)
+    if steps is not None:
+        after["steps"] = steps
+    if renorm:
+        after |= renorm_statistics(statistics, mean, variance, count, momentum, renorm_momentum, epsilon)
+    else:
+        after["moving_variance"] = moving_average(statistics["moving_variance"], variance, momentum, count)
+    after["moving_mean"] = moving_average(statistics["moving_mean"], mean, momentum, count)
+    return y, after
 
 
 @compiled
-def _inference(x, gamma, beta, mean, variance, *, axis, epsilon):
-    dtype = statistics_dtype(x.dtype)
-    gamma, beta = _scale_and_offset(gamma, beta, x, axis)
+def _inference(x, gamma, beta, mean, variance, *, axes, epsilon):
+    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
+    gamma, beta = _scale_and_offset(gamma, beta, x, axes)
     scale = gamma * tf.math.rsqrt(tf.cast(variance, dtype) + epsilon)
     offset = beta - tf.cast(mean, dtype) * scale
-    rank = x.shape.rank
-    y = tf.cast(x, dtype) * broadcastable(scale, rank, axis) + broadcastable(offset, rank, axis)
+    y = tf.cast(x, dtype) * broadcastable(scale, rank, axes) + broadcastable(offset, rank, axes)
     return tf.cast(y, x.dtype)
 
 
-def _scale_and_offset(gamma, beta, x, axis):
+def _scale_and_offset(gamma, beta, x, axes):
     dtype = statistics_dtype(x.dtype)
-    channels = tf.shape(x)[axis : axis + 1]
+    channels = [x.shape[axis] for axis in axes]
     gamma = tf.ones(channels, dtype) if gamma is None else tf.cast(gamma, dtype)
     beta = tf.zeros(channels, dtype) if beta is None else tf.cast(beta, dtype)
     return gamma, beta
 
 
-def _composed(x, gamma, beta, weights, axis, epsilon):
-    """The equations in plain TensorFlow: any float dtype, any weights, any compiler."""
-    rank = x.shape.rank
-    axes = reduction_axes(rank, axis)
-    dtype = statistics_dtype(x.dtype)
+def _composed(x, gamma, beta, weights, axes, epsilon):
+    rank, channels = x.shape.rank, gamma.shape
+    gamma, beta = (broadcastable(values, rank, axes) for values in (gamma, beta))
+    y, count, mean, variance = normalize(x, gamma, beta, other_axes(rank, axes), epsilon, weights)
     if weights is not None:
-        weights = tf.cast(weights, dtype)
-
-    @tf.custom_gradient
-    def normalize(x, gamma, beta):
-        values = tf.cast(x, dtype)
-        count, mean, variance = moments(values, axes, weights)
-        inverse = tf.math.rsqrt(variance + epsilon)
-        scale = broadcastable(gamma, rank, axis) * inverse
-        y = (values - mean) * scale + broadcastable(beta, rank, axis)
-
-        def gradient(dy, *statistics_have_none):
-            dy = tf.cast(dy, dtype)
-            normalized = (tf.cast(x, dtype) - mean) * inverse
-            dbeta = tf.reduce_sum(dy, axes, keepdims=True)
-            dgamma = tf.reduce_sum(dy * normalized, axes, keepdims=True)
-            through_moments = tf.math.divide_no_nan(dbeta, count) + normalized * (tf.math.divide_no_nan(dgamma, count))
-            if weights is not None:
-                through_moments *= weights
-            dx = scale * (dy - through_moments)
-            return tf.cast(dx, x.dtype), tf.reshape(dgamma, [-1]), tf.reshape(dbeta, [-1])
-
-        return (tf.cast(y, x.dtype), count, mean, variance), gradient
-
-    y, count, mean, variance = normalize(x, gamma, beta)
-    if weights is not None:
-        count = tf.reshape(count, [-1])
-    return (y, *map(tf.stop_gradient, (count, tf.reshape(mean, [-1]), tf.reshape(variance, [-1]))))
-
-
-def _fused(x, gamma, beta, axis, epsilon):
-    """TensorFlow's kernel; the gradient registered for it is the one above."""
-    folded, data_format = _fold(x, axis)
-    result = tf.raw_ops.FusedBatchNormV3(
-        x=folded,
-        scale=gamma,
-        offset=beta,
-        mean=tf.zeros([0]),
-        variance=tf.zeros([0]),
-        epsilon=epsilon,
-        data_format=data_format,
-        is_training=True,
-    )
-    y = result.y if folded is x else tf.ensure_shape(tf.reshape(result.y, tf.shape(x)), x.shape)
-    count = element_count(x, reduction_axes(x.shape.rank, axis), tf.float32)
-    # The kernel returns the unbiased variance.
-    variance = tf.math.divide_no_nan(result.batch_variance * (count - 1), count)
-    return y, count, tf.stop_gradient(result.batch_mean), tf.stop_gradient(variance)
-
-
-def _fold(x, axis):
-    """`x` as the rank 4 that the kernel takes, without moving an element."""
-    rank = x.shape.rank
-    if axis == rank - 1:
-        folded = x if rank == 4 else tf.reshape(x, [-1, 1, 1, x.shape[axis]])
-        return folded, "NHWC"
-    sizes = tf.shape(x)
-    before, after = tf.reduce_prod(sizes[:axis]), tf.reduce_prod(sizes[axis + 1 :])
-    return tf.reshape(x, tf.stack([before, sizes[axis], after, 1])), "NCHW"
-
-
-def _fused_is_safe(dtype):
-    """Not under XLA, which lowers the kernel to E[x²] − E[x]², and not for float64."""
-    return dtype in (tf.float32, tf.bfloat16, tf.float16) and not in_xla_context()
-
-
-def _fused_pays(shape):
-    sizes = shape.as_list()
-    sizes[0] = sizes[0] or ASSUMED_BATCH
-    return None in sizes or math.prod(sizes) >= FUSED_FROM_ELEMENTS
+        count = tf.reshape(tf.broadcast_to(count, tf.shape(mean)), channels)
+    return y, count, tf.reshape(mean, channels), tf.reshape(variance, channels)

@@ -3,16 +3,15 @@
 import tensorflow as tf
 
 
-def reduction_axes(rank, axis):
-    """Every axis but `axis`: those that statistics per channel are taken over."""
-    return [i for i in range(rank) if i != axis]
+def other_axes(rank, axes):
+    """Every axis but `axes`: those that statistics per channel are taken over."""
+    return [i for i in range(rank) if i not in axes]
 
 
-def broadcastable(vector, rank, axis):
-    """A vector of one value per channel, shaped to broadcast along `axis`."""
-    shape = [1] * rank
-    shape[axis] = -1
-    return tf.reshape(vector, shape)
+def broadcastable(values, rank, axes):
+    """Values along `axes`, shaped to broadcast against a tensor of that rank."""
+    sizes = dict(zip(axes, values.shape, strict=True))
+    return tf.reshape(values, [sizes.get(i, 1) for i in range(rank)])
 
 
 def statistics_dtype(dtype):
@@ -28,7 +27,7 @@ def element_count(x, axes, dtype):
     return tf.cast(tf.reduce_prod(tf.gather(tf.shape(x, tf.int64), axes)), dtype)
 
 
-def moments(x, axes, weights=None):
+def moments(x, axes, weights=None, centered=True):
     r"""Count, mean and biased variance of `x` over `axes`.
 
     $$ n = \sum_i w_i \qquad \mu = \frac1n \sum_i w_i x_i
@@ -47,6 +46,7 @@ def moments(x, axes, weights=None):
         x: A float32 or float64 tensor.
         axes: The axes to reduce, a list of non-negative ints.
         weights: The weight of each element, non-negative; `None` counts each once.
+        centered: If false, 0 stands for the mean, and the variance is the mean square.
 
     Returns:
         `(count, mean, variance)`. Where the count is 0, so are mean and variance.
@@ -71,6 +71,9 @@ def moments(x, axes, weights=None):
         values = values if weights is None else weights * values
         return tf.math.divide_no_nan(tf.reduce_sum(values, axes, keepdims=True), count)
 
+    if not centered:
+        mean_square = average(tf.square(x))
+        return count, tf.zeros_like(mean_square), mean_square
     mean = average(x)
     centred = x - mean
     correction = average(centred)
@@ -96,3 +99,37 @@ def moving_average(average, value, momentum, count):
     """
     value = tf.cast(value, average.dtype)
     return tf.where(count > 0, average * momentum + value * (1 - momentum), average)
+
+
+def momentum_at(steps, momentum, count):
+    r"""The momentum of the next batch after `steps`, and the steps after it.
+
+    Without a momentum it is t/(t+1), which makes the moving average that of all batches. With one,
+    and steps to count, it is $\alpha (1-\alpha^t)/(1-\alpha^{t+1})$, which makes it the exponential
+    average without what its first value has left in it. An empty batch is no step.
+
+    >>> [round(float(momentum_at(tf.constant(t), None, tf.constant(1.0))[0]), 2) for t in (0.0, 1.0, 2.0)]
+    [0.0, 0.5, 0.67]
+    >>> [round(float(momentum_at(tf.constant(t), 0.9, tf.constant(1.0))[0]), 2) for t in (0.0, 1.0, 100.0)]
+    [0.0, 0.47, 0.9]
+    """
+    if steps is None:
+        return momentum, None
+    if momentum is None:
+        corrected = steps / (steps + 1)
+    elif momentum == 1:
+        corrected = momentum
+    else:
+        corrected = momentum * (1 - momentum**steps) / (1 - momentum ** (steps + 1))
+    return corrected, steps + tf.cast(tf.reduce_any(count > 0), steps.dtype)
+
+
+def over_groups(count, mean, variance):
+    """The averages over groups, the first axis, each weighted by its count; and the whole count.
+
+    >>> count, mean, variance = over_groups(*map(tf.constant, ([[3.0], [1.0]], [[2.0], [6.0]], [[1.0], [5.0]])))
+    >>> float(count[0]), float(mean[0]), float(variance[0])
+    (4.0, 3.0, 2.0)
+    """
+    whole = tf.reduce_sum(count, 0)
+    return whole, *(tf.math.divide_no_nan(tf.reduce_sum(count * values, 0), whole) for values in (mean, variance))

@@ -11,18 +11,19 @@ SETTINGS = {"momentum": 0.9, "epsilon": 1e-3}
 
 
 def train(x, gamma=None, beta=None, axis=-1, weights=None, **settings):
-    channels = x.shape[axis]
+    axes = tuple(each % x.shape.rank for each in (axis if isinstance(axis, list) else [axis]))
+    channels = [x.shape[each] for each in axes]
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
-    return ops.batch_norm_training(
+    y, statistics = ops.batch_norm_training(
         x,
         gamma,
         beta,
-        tf.zeros(channels, dtype),
-        tf.ones(channels, dtype),
-        axis=axis % x.shape.rank,
+        {"moving_mean": tf.zeros(channels, dtype), "moving_variance": tf.ones(channels, dtype)},
+        axes=axes,
         weights=weights,
         **SETTINGS | settings,
     )
+    return y, statistics["moving_mean"], statistics["moving_variance"]
 
 
 def uses_fused_kernel(function, *arguments):
@@ -183,3 +184,19 @@ def test_xla_gives_what_the_plain_branch_gives(random, jit_compile):
     truth = reference.batch_norm_gradient(x, gamma, dy, -1, 1e-3)
     for ours, true in zip(gradients, truth, strict=True):
         np.testing.assert_allclose(ours, true, rtol=0, atol=1e-4 * np.abs(true).max())
+
+
+def test_why_the_fused_kernel_cannot_be_had(random):
+    x = tf.constant(random.normal(size=(4, 3, 5)))
+    with pytest.raises(ValueError, match="`fused=True` cannot be had for this dtype"):
+        train(x, fused=True)
+    x = tf.cast(x, tf.float32)
+    with pytest.raises(ValueError, match="with a mask"):
+        train(x, fused=True, weights=tf.ones([4, 1, 1]))
+    with pytest.raises(ValueError, match="do not lie side by side"):
+        train(x, fused=True, axis=[0, 2])
+    with pytest.raises(ValueError, match="under XLA"):
+        tf.function(lambda x: train(x, fused=True), jit_compile=True)(x)
+    plain, fused = (train(x, fused=each) for each in (False, True))
+    for ours, theirs in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)

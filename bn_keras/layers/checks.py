@@ -1,0 +1,55 @@
+"""Arguments of layers, checked when they are given."""
+
+import numbers
+import operator
+
+CLIPPING = ("rmin", "rmax", "dmax")
+
+
+def checked_axis(axis):
+    """An int, or a list of different ints."""
+    axes = axis if isinstance(axis, (list, tuple)) else [axis]
+    if not axes or not all(hasattr(each, "__index__") and not isinstance(each, bool) for each in axes):
+        raise TypeError(
+            "Expected an int or a list/tuple of ints for the argument 'axis'. "
+            f"Received: axis={axis!r} (of type {type(axis).__name__}). Use -1 for the last axis."
+        )
+    axes = [operator.index(each) for each in axes]
+    return axes if isinstance(axis, (list, tuple)) else axes[0]
+
+
+def checked_number(name, value, at_least, at_most=float("inf")):
+    allowed = f"a number ≥ {at_least}" if at_most == float("inf") else f"in [{at_least}, {at_most}]"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"`{name}` must be {allowed}. Received: {name}={value!r} (of type {type(value).__name__}). Pass a float."
+        )
+    if not at_least <= value <= at_most:
+        raise ValueError(f"`{name}` must be {allowed}. Received: {name}={value!r}. Pass a float within.")
+    return float(value)
+
+
+def checked_choice(name, value, choices):
+    if not any(value is each for each in choices):
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}.")
+    return value
+
+
+def checked_size(name, value):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 2):
+        raise ValueError(f"`{name}` must be None or an int ≥ 2. Received: {name}={value!r}.")
+    return value
+
+
+def checked_clipping(clipping):
+    clipping = dict(clipping or {})
+    if set(clipping) - set(CLIPPING):
+        raise ValueError(
+            f"Received invalid keys for `renorm_clipping` argument: {clipping}. Supported: {sorted(CLIPPING)}."
+        )
+    rmin, rmax, dmax = map(clipping.get, CLIPPING)
+    if rmin is not None and rmax is not None and rmax < rmin:
+        raise ValueError(f"rmax should be ≥ rmin in `renorm_clipping`. Received: rmax={rmax}, rmin={rmin}.")
+    if dmax is not None and dmax < 0:
+        raise ValueError(f"dmax should be non-negative in `renorm_clipping`. Received: dmax={dmax}.")
+    return clipping
