@@ -134,10 +134,9 @@ def reachable(address):
     def ask():
         try:
             urllib.request.urlopen(address, timeout=PROBE_SECONDS)
-        except urllib.error.HTTPError:
-            answered.set()  # An answer all the same.
-        except OSError:
-            return
+        except OSError as error:
+            if not isinstance(error, urllib.error.HTTPError):  # which is an answer all the same
+                return
         answered.set()
 
     threading.Thread(target=ask, daemon=True).start()

@@ -1,5 +1,8 @@
 """Keras layers: state, configuration, dtypes and errors. The arithmetic is in `bn_keras.ops`."""
 
 from bn_keras.layers.batch_norm import BatchNorm
+from bn_keras.layers.group_norm import GroupNorm, InstanceNorm
+from bn_keras.layers.layer_norm import LayerNorm
+from bn_keras.layers.rms_norm import RMSNorm
 
-__all__ = ["BatchNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]

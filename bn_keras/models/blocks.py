@@ -4,9 +4,9 @@ import difflib
 
 import keras
 
-from bn_keras.layers import BatchNorm
+from bn_keras.layers import BatchNorm, LayerNorm
 
-NORMS = {"batch": BatchNorm}
+NORMS = {"batch": BatchNorm, "layer": LayerNorm}
 
 
 def normalize(x, norm, name):

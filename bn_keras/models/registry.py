@@ -46,7 +46,7 @@ def build(name, *, norm="batch", classes=None, input_shape=None, width=1.0):
     Args:
         name: One of `list_presets()`.
         norm: What stands between each linear layer and its nonlinearity: `None` for nothing,
-            `"batch"` for `BatchNorm()`, or a callable without arguments that returns a new
+            `"batch"` for `BatchNorm()`, `"layer"` for `LayerNorm()`, or a callable without arguments that returns a new
             layer, such as `lambda: BatchNorm(momentum=0.9)`. With a norm the linear layer
             before it has no bias.
         classes: The number of classes, ≥ 2; `None` for the preset's own.

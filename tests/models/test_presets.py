@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from bn_keras import BatchNorm
+from bn_keras import BatchNorm, LayerNorm
 from bn_keras.models import build, list_presets, preset
 from bn_keras.models.blocks import scaled
 
@@ -75,6 +75,7 @@ def test_norm_may_be_a_callable():
     assert [layer.momentum for layer in model.layers if isinstance(layer, BatchNorm)] == [0.5] * 3
     model = build("mlp_sigmoid", norm=keras.layers.LayerNormalization)
     assert sum(isinstance(layer, keras.layers.LayerNormalization) for layer in model.layers) == 3
+    assert sum(isinstance(layer, LayerNorm) for layer in build("mlp_sigmoid", norm="layer").layers) == 3
 
 
 def test_a_preset_tells_what_it_is():

@@ -1,0 +1,132 @@
+"""Group and instance normalization as Keras layers."""
+
+import keras
+import tensorflow as tf
+
+from bn_keras.layers.base import NormalizationLayer, axes_of, exact_rank, float_tensor, tensor_or_none, with_known_sizes
+from bn_keras.ops.layer_norm import group_norm
+
+
+@keras.saving.register_keras_serializable(package="bn_keras")
+class GroupNorm(NormalizationLayer):
+    r"""Normalizes each example over its positions and groups of its channels.
+
+    $$ y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta $$
+
+    with μ and the (biased) σ² over all positions and the channels of one group, within one example. A
+    drop-in for `keras.layers.GroupNormalization`: same arguments, same weights.
+
+    Shapes: input and output `(batch, …, channels)` of any rank ≥ 2, the channels at `axis`; γ and β
+    `(channels,)`. Dtypes: the output has the layer's compute dtype; moments are float32 at least.
+
+    Args:
+        groups: The number of groups, a divisor of the number of channels; -1 for one per channel.
+        axis: Int, the axis of the channels.
+        epsilon: Added to the variance, ≥ 0.
+        center, scale: Whether there is an offset `beta` and a scale `gamma`.
+        beta_initializer, gamma_initializer: Of the offset and scale.
+        beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Optional.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Raises:
+        TypeError, ValueError: For an argument of the wrong type or out of range, at once; for an input
+            that the layer cannot normalize, when it is built.
+
+    Source: Wu and He 2018, https://arxiv.org/abs/1803.08494, section 3.1.
+
+    Example:
+
+    >>> x = keras.ops.array([[[1.0, 10.0], [3.0, 30.0]]])
+    >>> GroupNorm(groups=2, epsilon=0.0)(x).numpy().tolist()
+    [[[-1.0, -1.0], [1.0, 1.0]]]
+    """
+
+    def __init__(
+        self,
+        groups=32,
+        axis=-1,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(
+            axis=axis,
+            epsilon=epsilon,
+            center=center,
+            scale=scale,
+            beta_initializer=beta_initializer,
+            gamma_initializer=gamma_initializer,
+            beta_regularizer=beta_regularizer,
+            gamma_regularizer=gamma_regularizer,
+            beta_constraint=beta_constraint,
+            gamma_constraint=gamma_constraint,
+            **kwargs,
+        )
+        if isinstance(self.axis, list):
+            raise TypeError(f"`axis` must be an int, the axis of the channels. Received: axis={axis!r}.")
+        if isinstance(groups, bool) or not isinstance(groups, int) or (groups < 1 and groups != -1):
+            raise ValueError(
+                f"The argument `groups` must be an int ≥ 1, or -1 for a group per channel. Received: groups={groups!r}."
+            )
+        self.groups = groups
+        self.autocast = False
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.input_spec = exact_rank(self.axis, input_shape)
+        (channels,) = self.sizes
+        if self.groups > channels:
+            raise ValueError(
+                f"`groups` cannot be more than the number of channels, {channels}. Received: {self.groups}."
+            )
+        if channels % self.groups:
+            raise ValueError(
+                f"`groups` must divide the number of channels, {channels}. Received: groups={self.groups}."
+            )
+
+    def call(self, inputs):
+        inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
+        (axis,) = axes_of(self.axis, inputs.shape)
+        outputs = group_norm(
+            inputs,
+            tensor_or_none(self.gamma),
+            tensor_or_none(self.beta),
+            axis=axis,
+            groups=inputs.shape[axis] if self.groups == -1 else self.groups,
+            epsilon=self.epsilon,
+        )
+        return tf.cast(outputs, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "groups": self.groups}
+
+
+@keras.saving.register_keras_serializable(package="bn_keras")
+class InstanceNorm(GroupNorm):
+    """Normalizes each channel of each example over its positions: `GroupNorm` with a group per channel.
+
+    Shapes, dtypes, arguments and errors are those of `GroupNorm`, without `groups`.
+
+    Source: Ulyanov, Vedaldi and Lempitsky 2016, https://arxiv.org/abs/1607.08022.
+
+    Example:
+
+    >>> x = keras.ops.array([[[1.0, 10.0], [3.0, 30.0]]])
+    >>> InstanceNorm(epsilon=0.0)(x).numpy().tolist()
+    [[[-1.0, -1.0], [1.0, 1.0]]]
+    """
+
+    def __init__(self, axis=-1, epsilon=1e-3, **kwargs):
+        super().__init__(groups=-1, axis=axis, epsilon=epsilon, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["groups"]
+        return config
