@@ -64,6 +64,14 @@ def test_both_questions():
     assert (own.fewer_steps, own.less_time) == (4, pytest.approx(2))
 
 
+def test_of_equally_good_rates_the_faster_is_the_best():
+    results = made_up()
+    for each in results["runs"]:
+        if each["arm"] == "batch" and each["learning_rate"] == 0.1:
+            each["accuracy"] = [0.1, 0.2, 0.2, 0.2, 0.95]
+    assert answers(results)[1].with_norm.learning_rate == 1.0
+
+
 def test_a_diverged_run_counts_as_chance():
     curve = curves(made_up())["none"][1.0]
     assert curve.diverged == 1
