@@ -1,5 +1,6 @@
 """The command line, `bn-keras`."""
 
+import signal
 import sys
 
 try:
@@ -156,13 +157,22 @@ class Progress:
         )
 
     def __enter__(self):
+        self.interrupted, self.handler = False, signal.getsignal(signal.SIGINT)
         self.bar.start()
         return self
 
     def __exit__(self, *error):
+        signal.signal(signal.SIGINT, self.handler)
         self.bar.stop()
 
+    def interrupt(self, *signal_and_frame):
+        """Ctrl-C waits for the end of the interval, where Python cannot lose it; a second one does not."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
     def begin(self, recipe, runs, done):
+        signal.signal(signal.SIGINT, self.interrupt)
         self.steps, self.runs, self.done = recipe.steps, runs, done
         self.task = self.bar.add_task("loading", total=runs * recipe.steps, completed=done * recipe.steps)
 
@@ -171,6 +181,8 @@ class Progress:
         self.bar.update(self.task, description=f"run {self.done + 1} of {self.runs}: {self.name}")
 
     def evaluated(self, evaluation):
+        if self.interrupted:
+            raise KeyboardInterrupt
         self.bar.update(
             self.task,
             completed=self.done * self.steps + evaluation.step,
