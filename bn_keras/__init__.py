@@ -9,7 +9,7 @@ if keras.backend.backend() != "tensorflow":
         'or "backend": "tensorflow" in ~/.keras/keras.json, before Keras is imported.'
     )
 
-from bn_keras.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from bn_keras.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
 
 __version__ = "0.1.0"
-__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm", "__version__"]
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm", "SyncBatchNorm", "__version__"]

@@ -11,9 +11,9 @@ import pytest
 
 FOLDER = pathlib.Path(keras.__file__).parent / "src" / "layers" / "normalization"
 ROOT = pathlib.Path(__file__).parents[1]
-# `synchronized` is refused with NotImplementedError by this version. The other test asks for a message that
-# has it the wrong way round: that the groups "must be a multiple of the number of channels".
-LEFT_OUT = "not synchronized and not groups_not_a_multiple"
+# It asks for a message that has it the wrong way round: that the groups "must be a multiple of the number of
+# channels".
+LEFT_OUT = "not groups_not_a_multiple"
 
 
 @pytest.mark.parametrize(

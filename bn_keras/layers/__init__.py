@@ -4,5 +4,6 @@ from bn_keras.layers.batch_norm import BatchNorm
 from bn_keras.layers.group_norm import GroupNorm, InstanceNorm
 from bn_keras.layers.layer_norm import LayerNorm
 from bn_keras.layers.rms_norm import RMSNorm
+from bn_keras.layers.sync_batch_norm import SyncBatchNorm
 
-__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm", "SyncBatchNorm"]

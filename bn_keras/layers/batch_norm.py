@@ -47,8 +47,8 @@ class BatchNorm(NormalizationLayer):
         renorm, renorm_clipping, renorm_momentum: Batch renormalization (Ioffe 2017): the batch is
             normalized as in inference, as far as `renorm_clipping`, a dict of `rmin`, `rmax` and `dmax`,
             lets it; `renorm_momentum` is that of the averages it is corrected to.
-        synchronized: Moments over all replicas; not available in this version,
-            `synchronized=True` raises `NotImplementedError`.
+        synchronized: Whether the moments are those of all replicas of a `tf.distribute` strategy: one
+            collective forward and one backward, shards of any size, none in inference.
         unbiased: Whether the moving variance averages the Bessel-corrected variance of the
             batches, as Algorithm 2 of the paper, PyTorch and TensorFlow's fused kernel do.
             `False` averages the biased one, as Keras 3 does.
@@ -71,7 +71,6 @@ class BatchNorm(NormalizationLayer):
     Raises:
         TypeError, ValueError: For an argument of the wrong type or out of range, at once; for
             an input that the layer cannot normalize, when it is built.
-        NotImplementedError: For `synchronized=True`.
 
     Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
 
@@ -123,8 +122,7 @@ class BatchNorm(NormalizationLayer):
             gamma_constraint=gamma_constraint,
             **kwargs,
         )
-        refuse_unavailable("synchronized", synchronized)
-        for reason, given in refusals(momentum, bias_correction, renorm, virtual_batch_size, fused):
+        for reason, given in refusals(momentum, bias_correction, renorm, virtual_batch_size, fused, synchronized):
             raise ValueError(f"{reason} Received: {given}.")
         self.momentum = None if momentum is None else checked_number("momentum", momentum, at_least=0, at_most=1)
         self.bias_correction = bool(bias_correction)
@@ -133,7 +131,7 @@ class BatchNorm(NormalizationLayer):
         self.renorm = bool(renorm)
         self.renorm_clipping = checked_clipping(renorm_clipping) if renorm else renorm_clipping
         self.renorm_momentum = checked_number("renorm_momentum", renorm_momentum, at_least=0, at_most=1)
-        self.synchronized = False
+        self.synchronized = bool(synchronized)
         self.unbiased = bool(unbiased)
         self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = keras.initializers.get(moving_variance_initializer)
@@ -195,6 +193,7 @@ class BatchNorm(NormalizationLayer):
                 weights=None if mask is None else weights_of(mask, inputs),
                 fused=self.fused,
                 virtual_batch_size=self.virtual_batch_size,
+                synchronized=self.synchronized,
                 renorm_momentum=self.renorm_momentum if self.renorm else None,
                 renorm_clipping=tuple(map((self.renorm_clipping or {}).get, CLIPPING)) if self.renorm else None,
             )
@@ -222,7 +221,7 @@ class BatchNorm(NormalizationLayer):
         }
 
 
-def refusals(momentum, bias_correction, renorm, virtual_batch_size, fused):
+def refusals(momentum, bias_correction, renorm, virtual_batch_size, fused, synchronized):
     """What cannot be combined: the reason, and what was given."""
     if momentum is None and bias_correction:
         yield (
@@ -235,18 +234,21 @@ def refusals(momentum, bias_correction, renorm, virtual_batch_size, fused):
             "that virtual batches put in.",
             f"virtual_batch_size={virtual_batch_size}, renorm=True",
         )
+    if synchronized and virtual_batch_size:
+        yield (
+            "`virtual_batch_size` must be None with `synchronized=True`: one takes moments of fewer examples than a "
+            "replica has, the other of more.",
+            f"virtual_batch_size={virtual_batch_size}, synchronized=True",
+        )
+    if synchronized and fused:
+        yield (
+            "`fused` must not be True with `synchronized=True`: the kernel takes the moments of one replica.",
+            "fused=True, synchronized=True",
+        )
     if fused and virtual_batch_size:
         yield (
             "`fused` must not be True with `virtual_batch_size`: the kernel takes the moments of the whole batch.",
             f"fused=True, virtual_batch_size={virtual_batch_size}",
-        )
-
-
-def refuse_unavailable(name, value):
-    if value:
-        raise NotImplementedError(
-            f"`{name}` must be False in this version of bn_keras. Received: {name}={value!r}. "
-            f"Use keras.layers.BatchNormalization({name}=True) where you need it."
         )
 
 

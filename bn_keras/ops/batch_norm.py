@@ -25,7 +25,8 @@ Reducing Internal Covariate Shift", https://arxiv.org/abs/1502.03167, section 3.
 import tensorflow as tf
 
 from bn_keras.ops.compiler import compiled
-from bn_keras.ops.fused import fused_batch_norm, obstacle_to_fusing, pays
+from bn_keras.ops.cross_replica import normalize_across_replicas, replica_context
+from bn_keras.ops.fused import fused_batch_norm, fused_or_not
 from bn_keras.ops.moments import (
     broadcastable,
     momentum_at,
@@ -53,6 +54,7 @@ def batch_norm_training(
     weights=None,
     fused=None,
     virtual_batch_size=None,
+    synchronized=False,
     renorm_momentum=None,
     renorm_clipping=None,
 ):
@@ -78,6 +80,7 @@ def batch_norm_training(
         weights: The weight of each element in the moments; `None` counts each once.
         fused: Whether to use TensorFlow's kernel; `None` where it is safe and pays.
         virtual_batch_size: Normalizes that many examples at a time, the rest by itself.
+        synchronized: Whether the moments are those of all replicas of the strategy that this is called in.
         renorm_momentum, renorm_clipping: Of batch renormalization, see `bn_keras.ops.renorm`.
 
     Returns:
@@ -99,29 +102,21 @@ def batch_norm_training(
     >>> [round(float(value[0]), 4) for value in statistics.values()]
     [0.2, 1.1]
     """
-    obstacle = obstacle_to_fusing(x.dtype, axes, weights, virtual_batch_size)
-    if fused and obstacle:
-        raise ValueError(
-            f"`fused=True` cannot be had {obstacle}. Received: an input of shape {x.shape} and dtype "
-            f"{x.dtype.name}, axes {tuple(axes)}. Use fused=None, which takes the kernel where it can."
-        )
-    if fused is None:
-        fused = obstacle is None and pays(x.shape)
-    return _training(
-        x,
-        gamma,
-        beta,
-        statistics,
-        weights,
-        axes=tuple(axes),
-        momentum=momentum,
-        epsilon=epsilon,
-        unbiased=unbiased,
-        fused=fused,
-        virtual_batch_size=virtual_batch_size,
-        renorm_momentum=renorm_momentum,
-        renorm_clipping=renorm_clipping,
-    )
+    settings = {
+        "axes": tuple(axes),
+        "momentum": momentum,
+        "epsilon": epsilon,
+        "unbiased": unbiased,
+        "renorm_momentum": renorm_momentum,
+        "renorm_clipping": renorm_clipping,
+    }
+    if synchronized and replica_context():
+        return _synchronized(x, gamma, beta, statistics, weights, **settings)
+    settings |= {
+        "fused": fused_or_not(fused, x, axes, weights, virtual_batch_size),
+        "virtual_batch_size": virtual_batch_size,
+    }
+    return _training(x, gamma, beta, statistics, weights, **settings)
 
 
 def batch_norm_inference(x, gamma, beta, mean, variance, *, axes, epsilon):
@@ -149,36 +144,55 @@ def batch_norm_inference(x, gamma, beta, mean, variance, *, axes, epsilon):
 
 
 @compiled
-def _training(
-    x,
+def _training(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virtual_batch_size, **settings):
+    gamma, beta = _scale_and_offset(gamma, beta, x, axes)
+    scale, offset = _before_renorm(gamma, beta, statistics)
+    if fused:
+        y, *moments = fused_batch_norm(x, scale, offset, axes, epsilon)
+    elif virtual_batch_size:
+        y, *moments = batch_norm_in_groups(x, scale, offset, weights, axes, epsilon, virtual_batch_size)
+    else:
+        y, *moments = _composed(x, scale, offset, weights, axes, epsilon)
+    in_groups = virtual_batch_size is not None
+    return _after(y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=in_groups, **settings)
+
+
+def _synchronized(x, gamma, beta, statistics, weights, *, axes, epsilon, **settings):
+    """The training branch over all replicas: compiled in parts, as a collective cannot be inside of one."""
+    gamma, beta = _scale_and_offset(gamma, beta, x, axes)
+    scale, offset = _before_renorm(gamma, beta, statistics)
+    y, *moments = normalize_across_replicas(x, scale, offset, axes, epsilon, weights)
+    return _compiled_after(y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=False, **settings)
+
+
+def _before_renorm(gamma, beta, statistics):
+    """Renormalization comes between normalization and scale, so those have to wait."""
+    return (tf.ones_like(gamma), tf.zeros_like(beta)) if "renorm_mean" in statistics else (gamma, beta)
+
+
+def _after(
+    y,
+    moments,
     gamma,
     beta,
     statistics,
-    weights,
     *,
     axes,
     momentum,
     epsilon,
     unbiased,
-    fused,
-    virtual_batch_size,
+    in_groups,
     renorm_momentum,
     renorm_clipping,
 ):
-    gamma, beta = _scale_and_offset(gamma, beta, x, axes)
+    """The output and the statistics after a batch of these moments."""
+    count, mean, variance = moments
     renorm = "renorm_mean" in statistics
-    scale, offset = (tf.ones_like(gamma), tf.zeros_like(beta)) if renorm else (gamma, beta)
-    if fused:
-        y, count, mean, variance = fused_batch_norm(x, scale, offset, axes, epsilon)
-    elif virtual_batch_size:
-        y, count, mean, variance = batch_norm_in_groups(x, scale, offset, weights, axes, epsilon, virtual_batch_size)
-    else:
-        y, count, mean, variance = _composed(x, scale, offset, weights, axes, epsilon)
     if renorm:
         y = renormalize(y, gamma, beta, mean, variance, statistics, axes, epsilon, renorm_clipping)
     if unbiased:
         variance = unbiased_variance(variance, count)
-    if virtual_batch_size:
+    if in_groups:
         count, mean, variance = over_groups(count, mean, variance)
     momentum, steps = momentum_at(statistics.get("steps"), momentum, count)
     after = dict(statistics)
@@ -190,6 +204,9 @@ def _training(
         after["moving_variance"] = moving_average(statistics["moving_variance"], variance, momentum, count)
     after["moving_mean"] = moving_average(statistics["moving_mean"], mean, momentum, count)
     return y, after
+
+
+_compiled_after = compiled(_after)
 
 
 @compiled

@@ -45,6 +45,17 @@ def _fold(x, axes):
     return tf.reshape(x, tf.stack([before, channels, after, 1])), "NCHW"
 
 
+def fused_or_not(wanted, x, axes, weights, virtual_batch_size):
+    """Whether to use the kernel: `True`, `False` or `None` as wanted, or an error that says why it cannot be."""
+    obstacle = obstacle_to_fusing(x.dtype, axes, weights, virtual_batch_size)
+    if wanted and obstacle:
+        raise ValueError(
+            f"`fused=True` cannot be had {obstacle}. Received: an input of shape {x.shape} and dtype "
+            f"{x.dtype.name}, axes {tuple(axes)}. Use fused=None, which takes the kernel where it can."
+        )
+    return obstacle is None and pays(x.shape) if wanted is None else wanted
+
+
 def obstacle_to_fusing(dtype, axes, weights, virtual_batch_size):
     """Why TensorFlow's kernel cannot be used, or `None`."""
     if dtype not in (tf.float32, tf.bfloat16, tf.float16):

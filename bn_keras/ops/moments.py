@@ -64,7 +64,7 @@ def moments(x, axes, weights=None, centered=True):
         count = element_count(x, axes, x.dtype)
     else:
         # A weight of size 1 along a reduced axis stands for every element along it.
-        repeats = element_count(x, axes, x.dtype) / element_count(weights, axes, x.dtype)
+        repeats = tf.math.divide_no_nan(element_count(x, axes, x.dtype), element_count(weights, axes, x.dtype))
         count = repeats * tf.reduce_sum(weights, axes, keepdims=True)
 
     def average(values):

@@ -5,17 +5,31 @@ import pathlib
 import subprocess
 import sys
 
-FOLDER = pathlib.Path(__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def result_of(script):
-    done = subprocess.run([sys.executable, FOLDER / script], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", f"tests.distribution.{script}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stderr[-3000:]
     return json.loads(lines[0].removeprefix("RESULT "))
 
 
 def test_a_replica_without_samples_does_no_harm():
-    finite = result_of("uneven_batch.py")
-    assert finite.pop("keras") is False, "Keras was meant to turn into NaN"
-    assert all(finite.values()), finite
+    results = result_of("uneven_batch")
+    assert results.pop("keras")["finite"] is False, "Keras was meant to turn into NaN"
+    for name, result in results.items():
+        assert result["finite"], name
+        if "synchronized" in name:
+            assert result["equal"], name
+
+
+def test_shards_are_the_whole_batch():
+    results = result_of("shards")
+    for name, result in results["cases"].items():
+        assert result["difference"] < 1e-5, (name, result)
+        assert result["collectives"] == 2, (name, result)
+    assert results["collectives in inference"] == 0
+    assert results["variance"]["ours"] < 1e-4
+    assert results["variance"]["keras"] > 0.1, "Keras' variance was meant to cancel"

@@ -335,7 +335,6 @@ def test_regularizers_and_constraints_act():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"synchronized": True}, NotImplementedError, "`synchronized` must be False"),
         ({"axis": "last"}, TypeError, "Expected an int or a list/tuple of ints for the argument 'axis'"),
         ({"axis": 1.5}, TypeError, "Expected an int"),
         ({"axis": [1, True]}, TypeError, "Expected an int"),

@@ -132,6 +132,8 @@ def test_virtual_batches_of_an_unknown_batch_and_through_a_file(random, tmp_path
         ({"momentum": None, "bias_correction": True}, "`bias_correction` must be False with `momentum=None`"),
         ({"renorm": True, "virtual_batch_size": 4}, "`virtual_batch_size` must be None with `renorm=True`"),
         ({"fused": True, "virtual_batch_size": 4}, "`fused` must not be True with `virtual_batch_size`"),
+        ({"synchronized": True, "virtual_batch_size": 4}, "`virtual_batch_size` must be None with `synchron"),
+        ({"synchronized": True, "fused": True}, "`fused` must not be True with `synchronized=True`"),
         ({"virtual_batch_size": 1}, "`virtual_batch_size` must be None or an int ≥ 2"),
         ({"fused": "yes"}, "`fused` must be one of"),
         ({"renorm": True, "renorm_clipping": {"max": 1}}, "invalid keys for `renorm_clipping`"),

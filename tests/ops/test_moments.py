@@ -42,9 +42,11 @@ def test_weights_count_as_repetitions(random, shape):
         np.testing.assert_allclose(variance[0, 0, channel], values.var())
 
 
-@pytest.mark.parametrize("weights", [None, tf.zeros([2, 1])])
-def test_nothing_to_count_gives_zeros(weights):
-    x = tf.ones([0 if weights is None else 2, 3])
+@pytest.mark.parametrize(
+    ("examples", "weights"), [(0, None), (2, tf.zeros([2, 1])), (0, tf.ones([0, 1])), (0, tf.ones([1, 1]))]
+)
+def test_nothing_to_count_gives_zeros(examples, weights):
+    x = tf.ones([examples, 3])
     for moment in ops.moments(x, [0], weights):
         np.testing.assert_array_equal(moment, np.zeros(moment.shape))
 
