@@ -36,7 +36,7 @@ from bn_keras.ops.moments import (
     statistics_dtype,
     unbiased_variance,
 )
-from bn_keras.ops.normalize import normalize
+from bn_keras.ops.normalize import normalize, scale_and_offset
 from bn_keras.ops.renorm import renorm_statistics, renormalize
 from bn_keras.ops.virtual_batch import batch_norm_in_groups
 
@@ -145,7 +145,7 @@ def batch_norm_inference(x, gamma, beta, mean, variance, *, axes, epsilon):
 
 @compiled
 def _training(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virtual_batch_size, **settings):
-    gamma, beta = _scale_and_offset(gamma, beta, x, axes)
+    gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale, offset = _before_renorm(gamma, beta, statistics)
     if fused:
         y, *moments = fused_batch_norm(x, scale, offset, axes, epsilon)
@@ -159,7 +159,7 @@ def _training(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virt
 
 def _synchronized(x, gamma, beta, statistics, weights, *, axes, epsilon, **settings):
     """The training branch over all replicas: compiled in parts, as a collective cannot be inside of one."""
-    gamma, beta = _scale_and_offset(gamma, beta, x, axes)
+    gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale, offset = _before_renorm(gamma, beta, statistics)
     y, *moments = normalize_across_replicas(x, scale, offset, axes, epsilon, weights)
     return _compiled_after(y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=False, **settings)
@@ -212,19 +212,11 @@ _compiled_after = compiled(_after)
 @compiled
 def _inference(x, gamma, beta, mean, variance, *, axes, epsilon):
     dtype, rank = statistics_dtype(x.dtype), x.shape.rank
-    gamma, beta = _scale_and_offset(gamma, beta, x, axes)
+    gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale = gamma * tf.math.rsqrt(tf.cast(variance, dtype) + epsilon)
     offset = beta - tf.cast(mean, dtype) * scale
     y = tf.cast(x, dtype) * broadcastable(scale, rank, axes) + broadcastable(offset, rank, axes)
     return tf.cast(y, x.dtype)
-
-
-def _scale_and_offset(gamma, beta, x, axes):
-    dtype = statistics_dtype(x.dtype)
-    channels = [x.shape[axis] for axis in axes]
-    gamma = tf.ones(channels, dtype) if gamma is None else tf.cast(gamma, dtype)
-    beta = tf.zeros(channels, dtype) if beta is None else tf.cast(beta, dtype)
-    return gamma, beta
 
 
 def _composed(x, gamma, beta, weights, axes, epsilon):

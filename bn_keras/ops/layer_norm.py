@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from bn_keras.ops.compiler import compiled
 from bn_keras.ops.moments import broadcastable, moments, statistics_dtype
-from bn_keras.ops.normalize import normalize
+from bn_keras.ops.normalize import normalize, scale_and_offset
 
 
 @compiled
@@ -25,7 +25,7 @@ def layer_norm(x, gamma, beta, *, axes, epsilon):
     >>> layer_norm(tf.constant([[1.0, 3.0]]), None, None, axes=(1,), epsilon=0.0).numpy().tolist()
     [[-1.0, 1.0]]
     """
-    return normalize(x, *_parameters(gamma, beta, x, axes), axes, epsilon)[0]
+    return normalize(x, *_broadcastable_parameters(gamma, beta, x, axes), axes, epsilon)[0]
 
 
 @compiled
@@ -35,7 +35,7 @@ def rms_norm(x, gamma, *, axes, epsilon):
     >>> rms_norm(tf.constant([[3.0, -3.0]]), None, axes=(1,), epsilon=0.0).numpy().tolist()
     [[1.0, -1.0]]
     """
-    return normalize(x, *_parameters(gamma, None, x, axes), axes, epsilon, centered=False)[0]
+    return normalize(x, *_broadcastable_parameters(gamma, None, x, axes), axes, epsilon, centered=False)[0]
 
 
 @compiled
@@ -48,7 +48,7 @@ def group_norm(x, gamma, beta, *, axis, groups, epsilon):
     >>> group_norm(x, None, None, axis=2, groups=2, epsilon=0.0).numpy().tolist()
     [[[-1.0, -1.0], [1.0, 1.0]]]
     """
-    gamma, beta = _parameters(gamma, beta, x, (axis,))
+    gamma, beta = _broadcastable_parameters(gamma, beta, x, (axis,))
     sizes = tf.unstack(tf.shape(x), num=x.shape.rank)
     channels = [groups, x.shape[axis] // groups]
 
@@ -65,14 +65,10 @@ def group_norm(x, gamma, beta, *, axis, groups, epsilon):
 def scaled_by_deviation(x, gamma, *, axes, epsilon):
     """x γ / √(σ² + ε): what Keras' `rms_scaling=True` computes, which is not the root mean square."""
     values = tf.cast(x, statistics_dtype(x.dtype))
-    gamma, _ = _parameters(gamma, None, x, axes)
+    gamma, _ = _broadcastable_parameters(gamma, None, x, axes)
     _, _, variance = moments(values, list(axes))
     return tf.cast(values * gamma * tf.math.rsqrt(variance + epsilon), x.dtype)
 
 
-def _parameters(gamma, beta, x, axes):
-    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
-    sizes = [x.shape[axis] for axis in axes]
-    gamma = tf.ones(sizes, dtype) if gamma is None else tf.cast(gamma, dtype)
-    beta = tf.zeros(sizes, dtype) if beta is None else tf.cast(beta, dtype)
-    return broadcastable(gamma, rank, axes), broadcastable(beta, rank, axes)
+def _broadcastable_parameters(gamma, beta, x, axes):
+    return (broadcastable(each, x.shape.rank, axes) for each in scale_and_offset(gamma, beta, x, axes))

@@ -80,3 +80,12 @@ def normalize(x, gamma, beta, axes, epsilon, weights=None, centered=True):
         return (tf.cast(y, x.dtype), count, mean, variance), gradient
 
     return differentiable(x, gamma, beta)
+
+
+def scale_and_offset(gamma, beta, x, axes):
+    """γ and β of the sizes of `x` along `axes`, in the dtype of its moments; `None` stands for 1 and 0."""
+    dtype = statistics_dtype(x.dtype)
+    sizes = [x.shape[axis] for axis in axes]
+    gamma = tf.ones(sizes, dtype) if gamma is None else tf.cast(gamma, dtype)
+    beta = tf.zeros(sizes, dtype) if beta is None else tf.cast(beta, dtype)
+    return gamma, beta

@@ -148,59 +148,6 @@ def test_every_argument_of_keras_is_there():
     assert list(inspect.signature(BatchNorm.call).parameters) == list(call)
 
 
-@pytest.mark.parametrize("axis", [-1, 1])
-def test_a_mask_weighs_statistics_and_gradients(random, axis):
-    shape = (6, 5, 4)
-    layer = randomized(BatchNorm(axis, momentum=0.5), shape, random)
-    gamma, beta, moving_mean, moving_variance = layer.get_weights()
-    x, dy = (tf.constant(random.normal(2, 3, shape), tf.float32) for _ in range(2))
-    mask = random.uniform(size=shape[:-1]) > 0.4
-    y, dx, dgamma, dbeta = step(layer, x, dy, mask=tf.constant(mask))
-    weights = mask[..., np.newaxis]
-    truth, count, mean, variance = reference.batch_norm(x, gamma, beta, axis, 1e-3, weights)
-    close(y, truth, 5e-5)
-    for ours, true in zip(
-        (dx, dgamma, dbeta), reference.batch_norm_gradient(x, gamma, dy, axis, 1e-3, weights), strict=True
-    ):
-        close(ours, true, 2e-4)
-    close(layer.moving_mean, 0.5 * moving_mean + 0.5 * mean, 5e-6)
-    close(layer.moving_variance, 0.5 * moving_variance + 0.5 * variance * count / (count - 1), 5e-6)
-
-
-def test_a_mask_keeps_a_large_input_from_the_fused_kernel(random):
-    shape = (64, 32, 40)
-    x = tf.constant(random.normal(2, 3, shape), tf.float32)
-    mask = random.uniform(size=shape[:-1]) > 0.4
-    layer = BatchNorm(momentum=0.0)
-    y = layer(x, training=True, mask=tf.constant(mask))
-    truth = reference.batch_norm(x, np.ones(40), np.zeros(40), -1, 1e-3, mask[..., np.newaxis])
-    close(y, truth[0], 5e-5)
-    close(layer.moving_mean, truth[2], 5e-6)
-
-
-def test_a_mask_of_zeros_changes_nothing(random):
-    layer = BatchNorm()
-    y = layer(tf.constant(random.normal(size=(2, 3, 4)), tf.float32), training=True, mask=tf.zeros((2, 3), bool))
-    assert np.isfinite(y).all()
-    np.testing.assert_array_equal(layer.moving_mean, np.zeros(4))
-    np.testing.assert_array_equal(layer.moving_variance, np.ones(4))
-
-    keras_layer = keras.layers.BatchNormalization()
-    keras_layer(tf.ones((2, 3, 4)), training=True, mask=tf.zeros((2, 3), bool))
-    assert np.any(keras_layer.moving_variance != 1), "Keras was meant to drag its statistics"
-
-
-def test_a_mask_travels_through_a_model(random):
-    x = random.normal(size=(4, 6, 3)).astype(np.float32)
-    x[:, 4:] = 0
-    layer = BatchNorm(momentum=0.0)
-    inputs = keras.Input((6, 3))
-    model = keras.Model(inputs, layer(keras.layers.Masking()(inputs)))
-    model(x, training=True)
-    np.testing.assert_allclose(layer.moving_mean, x[:, :4].mean((0, 1)), rtol=1e-5)
-    np.testing.assert_allclose(layer.moving_variance, x[:, :4].var((0, 1)) * 16 / 15, rtol=1e-5)
-
-
 def test_trainable_false_means_inference(random):
     x = tf.constant(random.normal(5, 2, (8, 3)), tf.float32)
     layer = randomized(BatchNorm(), x.shape, random)
@@ -250,81 +197,6 @@ def test_channels_that_a_trace_does_not_know(random, shape):
     np.testing.assert_allclose(train(x), reference.batch_norm(x, np.ones(3), np.zeros(3), -1, 1e-3)[0], atol=1e-4)
 
 
-def functional():
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(4, 3, use_bias=False)(inputs)
-    x = keras.layers.ReLU()(BatchNorm()(x))
-    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
-
-
-def sequential():
-    model = keras.Sequential()
-    model.add(keras.layers.Conv2D(4, 3, use_bias=False))
-    model.add(BatchNorm())
-    model.add(keras.layers.ReLU())
-    model.add(keras.layers.GlobalAveragePooling2D())
-    model.add(keras.layers.Dense(2))
-    return model
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class Subclassed(keras.Model):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.conv = keras.layers.Conv2D(4, 3, use_bias=False)
-        self.norm = BatchNorm()
-        self.pool = keras.layers.GlobalAveragePooling2D()
-        self.dense = keras.layers.Dense(2)
-
-    def call(self, inputs, training=None):
-        x = self.norm(self.conv(inputs), training=training)
-        return self.dense(self.pool(keras.ops.relu(x)))
-
-
-@pytest.mark.parametrize("make", [sequential, functional, Subclassed])
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_fit_evaluate_save_and_load(random, tmp_path, make, jit_compile):
-    labels = random.integers(0, 2, 50)
-    images = random.normal(size=(50, 8, 8, 3)) + 3 * labels[:, None, None, None]
-    images = images.astype(np.float32)
-    model = make()
-    model.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=jit_compile,
-    )
-    model.fit(images, labels, batch_size=16, epochs=20, verbose=0)  # an uneven last batch of 2
-    assert model.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] > 0.9
-    norm = next(layer for layer in model.layers if isinstance(layer, BatchNorm))
-    assert np.any(norm.moving_mean != 0)
-
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
-
-
-def test_config_round_trip():
-    layer = BatchNorm(
-        axis=1,
-        momentum=0.5,
-        epsilon=1e-5,
-        gamma_initializer="he_normal",
-        beta_regularizer="l2",
-        gamma_constraint="non_neg",
-        unbiased=False,
-        name="norm",
-        dtype="mixed_bfloat16",
-    )
-    config = layer.get_config()
-    again = BatchNorm.from_config(config)
-    assert again.get_config() == config
-    assert again.unbiased is False
-    keras_config = keras.layers.BatchNormalization(axis=1, momentum=0.5).get_config()
-    assert BatchNorm.from_config(keras_config).momentum == 0.5
-    assert set(keras_config) | {"unbiased"} <= set(config)
-
-
 def test_regularizers_and_constraints_act():
     layer = BatchNorm(gamma_regularizer=keras.regularizers.L2(0.1), beta_constraint="non_neg")
     layer(tf.ones((2, 3)))
@@ -363,31 +235,3 @@ def test_a_wrong_argument_is_refused_at_once(arguments, error, words):
 def test_an_input_that_cannot_be_normalized_is_refused(axis, shape, words):
     with pytest.raises(ValueError, match=words):
         BatchNorm(axis).build(shape)
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 4, 1), (3,), (2, 4), (2, 3, 5)])
-def test_a_mask_that_does_not_fit_is_refused(shape):
-    with pytest.raises(ValueError, match="`mask` must have the sizes of the input along its leading axes"):
-        BatchNorm()(tf.ones((2, 3, 4)), training=True, mask=tf.ones(shape, bool))
-
-
-@pytest.mark.parametrize("axis", [-1, 1, [1, 2]])
-@pytest.mark.parametrize("mask_shape", [(6,), (6, 5), (6, 1), (1, 5), (6, 5, 4), (6, 1, 4), (1, 1, 4)])
-def test_masks_of_every_shape(random, axis, mask_shape):
-    shape = (6, 5, 4)
-    layer = randomized(BatchNorm(axis, momentum=0.5), shape, random)
-    gamma, beta, moving_mean, _ = layer.get_weights()
-    x, dy = (tf.constant(random.normal(2, 3, shape), tf.float32) for _ in range(2))
-    mask = random.uniform(size=mask_shape) > 0.3
-    weights = mask.reshape(mask_shape + (1,) * (3 - len(mask_shape)))
-    _, count, mean, _ = reference.batch_norm(x, gamma, beta, axis, 1e-3, weights)
-    here = count > 0
-    y, *gradients = step(layer, x, dy, mask=tf.constant(mask))
-    assert all(np.isfinite(each).all() for each in (y, *gradients))
-    expected = np.where(here, 0.5 * moving_mean + 0.5 * np.nan_to_num(mean), moving_mean)
-    close(layer.moving_mean, expected, 5e-6)
-    if here.all():
-        close(y, reference.batch_norm(x, gamma, beta, axis, 1e-3, weights)[0], 5e-5)
-        truth = reference.batch_norm_gradient(x, gamma, dy, axis, 1e-3, weights)
-        for ours, true in zip(gradients, truth, strict=True):
-            close(ours, true, 2e-4)
