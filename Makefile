@@ -10,7 +10,7 @@ data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 # CIFAR-10 from tensorflow-datasets: make zoo ZOO_IMAGES=cifar10 (remove the old results.json first)
 ZOO_IMAGES ?= cifar10_jpeg
 
-.PHONY: help demo test check bench zoo notebooks test-oldest clean
+.PHONY: help demo test check bench zoo docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +32,9 @@ zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
 	$(BIN)/bn-keras compare mlp_sigmoid --data mnist $(data_dir) --out models/mlp_sigmoid --resume
 	$(BIN)/bn-keras compare inception_small --data $(ZOO_IMAGES) $(data_dir) --out models/inception_small --resume
 	$(BIN)/bn-keras zoo models
+
+docs: $(VENV)/.dev  ## write the pages of docs/ that are made from the code
+	$(BIN)/python -c "from bn_keras.layers.combinations import page; print(page(), end='')" > docs/options.md
 
 notebooks: $(VENV)/.dev  ## run every notebook from top to bottom
 	$(BIN)/pytest tests/test_notebooks.py

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from bn_keras.layers.base import NormalizationLayer, axes_of, exact_rank, float_tensor, tensor_or_none, with_known_sizes
 from bn_keras.layers.checks import CLIPPING, checked_choice, checked_clipping, checked_number, checked_size
+from bn_keras.layers.combinations import check_combination
 from bn_keras.ops.batch_norm import batch_norm_inference, batch_norm_training
 from bn_keras.ops.moments import statistics_dtype
 
@@ -36,7 +37,8 @@ class BatchNorm(NormalizationLayer):
         axis: Int, the axis of the channels; 1 after a channels-first convolution. A list of ints
             gives each combination of their positions a mean, variance, scale and offset of its own.
         momentum: The share of its old value that a moving average keeps at each step, in
-            [0, 1]. PyTorch's `momentum` is 1 minus this one. `None` averages all batches alike.
+            [0, 1]. PyTorch's `momentum` is 1 minus this one. `None` averages all batches alike. With
+            gradients accumulated over k batches, `momentum ** (1 / k)` keeps the share per update.
         epsilon: Added to the variance, ≥ 0.
         center: Whether to add the offset `beta`.
         scale: Whether to multiply by the scale `gamma`.
@@ -48,7 +50,10 @@ class BatchNorm(NormalizationLayer):
             normalized as in inference, as far as `renorm_clipping`, a dict of `rmin`, `rmax` and `dmax`,
             lets it; `renorm_momentum` is that of the averages it is corrected to.
         synchronized: Whether the moments are those of all replicas of a `tf.distribute` strategy: one
-            collective forward and one backward, shards of any size, none in inference.
+            collective forward and one backward, shards of any size, none in inference. If not, each
+            replica is normalized by its own moments. The moving statistics average those of all
+            replicas either way, and are the same on each.
+        group_size: Synchronizes every so many neighbouring replicas with each other; `None` for all.
         unbiased: Whether the moving variance averages the Bessel-corrected variance of the
             batches, as Algorithm 2 of the paper, PyTorch and TensorFlow's fused kernel do.
             `False` averages the biased one, as Keras 3 does.
@@ -72,7 +77,9 @@ class BatchNorm(NormalizationLayer):
 
     Raises:
         TypeError, ValueError: For an argument of the wrong type or out of range, at once; for
-            an input that the layer cannot normalize, when it is built.
+            an input that the layer cannot normalize, when it is built; for training on one value per
+            channel, where the shape is known. Where it is not, the output is `beta`, and the moving
+            variance averages a 0.
 
     Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
 
@@ -108,6 +115,7 @@ class BatchNorm(NormalizationLayer):
         unbiased=True,
         bias_correction=False,
         virtual_batch_size=None,
+        group_size=None,
         fused=None,
         **kwargs,
     ):
@@ -124,8 +132,15 @@ class BatchNorm(NormalizationLayer):
             gamma_constraint=gamma_constraint,
             **kwargs,
         )
-        for reason, given in refusals(momentum, bias_correction, renorm, virtual_batch_size, fused, synchronized):
-            raise ValueError(f"{reason} Received: {given}.")
+        check_combination(
+            momentum=momentum,
+            bias_correction=bias_correction,
+            renorm=renorm,
+            virtual_batch_size=virtual_batch_size,
+            synchronized=synchronized,
+            group_size=group_size,
+            fused=fused,
+        )
         self.momentum = None if momentum is None else checked_number("momentum", momentum, at_least=0, at_most=1)
         self.bias_correction = bool(bias_correction)
         self.fused = checked_choice("fused", fused, (None, True, False))
@@ -134,6 +149,7 @@ class BatchNorm(NormalizationLayer):
         self.renorm_clipping = checked_clipping(renorm_clipping) if renorm else renorm_clipping
         self.renorm_momentum = checked_number("renorm_momentum", renorm_momentum, at_least=0, at_most=1)
         self.synchronized = bool(synchronized)
+        self.group_size = checked_size("group_size", group_size)
         self.unbiased = bool(unbiased)
         self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = keras.initializers.get(moving_variance_initializer)
@@ -196,6 +212,7 @@ class BatchNorm(NormalizationLayer):
                 fused=self.fused,
                 virtual_batch_size=self.virtual_batch_size,
                 synchronized=self.synchronized,
+                group_size=self.group_size,
                 renorm_momentum=self.renorm_momentum if self.renorm else None,
                 renorm_clipping=tuple(map((self.renorm_clipping or {}).get, CLIPPING)) if self.renorm else None,
             )
@@ -216,42 +233,12 @@ class BatchNorm(NormalizationLayer):
             "renorm_clipping": self.renorm_clipping,
             "renorm_momentum": self.renorm_momentum,
             "synchronized": self.synchronized,
+            "group_size": self.group_size,
             "unbiased": self.unbiased,
             "bias_correction": self.bias_correction,
             "virtual_batch_size": self.virtual_batch_size,
             "fused": self.fused,
         }
-
-
-def refusals(momentum, bias_correction, renorm, virtual_batch_size, fused, synchronized):
-    """What cannot be combined: the reason, and what was given."""
-    if momentum is None and bias_correction:
-        yield (
-            "`bias_correction` must be False with `momentum=None`: the average of all batches has no bias.",
-            "bias_correction=True, momentum=None",
-        )
-    if renorm and virtual_batch_size:
-        yield (
-            "`virtual_batch_size` must be None with `renorm=True`: renormalization takes out the very noise "
-            "that virtual batches put in.",
-            f"virtual_batch_size={virtual_batch_size}, renorm=True",
-        )
-    if synchronized and virtual_batch_size:
-        yield (
-            "`virtual_batch_size` must be None with `synchronized=True`: one takes moments of fewer examples than a "
-            "replica has, the other of more.",
-            f"virtual_batch_size={virtual_batch_size}, synchronized=True",
-        )
-    if synchronized and fused:
-        yield (
-            "`fused` must not be True with `synchronized=True`: the kernel takes the moments of one replica.",
-            "fused=True, synchronized=True",
-        )
-    if fused and virtual_batch_size:
-        yield (
-            "`fused` must not be True with `virtual_batch_size`: the kernel takes the moments of the whole batch.",
-            f"fused=True, virtual_batch_size={virtual_batch_size}",
-        )
 
 
 def clone(initializer):

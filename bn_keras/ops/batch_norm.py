@@ -25,7 +25,7 @@ Reducing Internal Covariate Shift", https://arxiv.org/abs/1502.03167, section 3.
 import tensorflow as tf
 
 from bn_keras.ops.compiler import compiled
-from bn_keras.ops.cross_replica import normalize_across_replicas, replica_context
+from bn_keras.ops.cross_replica import average_over_replicas, normalize_across_replicas, replica_context
 from bn_keras.ops.fused import fused_batch_norm, fused_or_not
 from bn_keras.ops.moments import (
     broadcastable,
@@ -33,6 +33,7 @@ from bn_keras.ops.moments import (
     moving_average,
     other_axes,
     over_groups,
+    refuse_single_values,
     statistics_dtype,
     unbiased_variance,
 )
@@ -55,6 +56,7 @@ def batch_norm_training(
     fused=None,
     virtual_batch_size=None,
     synchronized=False,
+    group_size=None,
     renorm_momentum=None,
     renorm_clipping=None,
 ):
@@ -81,6 +83,9 @@ def batch_norm_training(
         fused: Whether to use TensorFlow's kernel; `None` where it is safe and pays.
         virtual_batch_size: Normalizes that many examples at a time, the rest by itself.
         synchronized: Whether the moments are those of all replicas of the strategy that this is called in.
+            If not, each replica is normalized by its own, and the statistics, which are the same on all
+            replicas either way, average those of all.
+        group_size: How many neighbouring replicas are synchronized with each other; `None` for all.
         renorm_momentum, renorm_clipping: Of batch renormalization, see `bn_keras.ops.renorm`.
 
     Returns:
@@ -88,7 +93,8 @@ def batch_norm_training(
         carry no gradient. A batch with no element (or only weights of 0) leaves them as they were.
 
     Raises:
-        ValueError: When `fused=True` and the kernel cannot be used, with the reason.
+        ValueError: When `fused=True` and the kernel cannot be used, with the reason; when it is known that
+            there is one value per channel, unless other replicas have more or the batch is renormalized.
 
     Source: Ioffe and Szegedy 2015, Algorithm 1; the gradient is that of section 3.
 
@@ -102,21 +108,22 @@ def batch_norm_training(
     >>> [round(float(value[0]), 4) for value in statistics.values()]
     [0.2, 1.1]
     """
-    settings = {
-        "axes": tuple(axes),
-        "momentum": momentum,
-        "epsilon": epsilon,
-        "unbiased": unbiased,
-        "renorm_momentum": renorm_momentum,
-        "renorm_clipping": renorm_clipping,
-    }
-    if synchronized and replica_context():
-        return _synchronized(x, gamma, beta, statistics, weights, **settings)
-    settings |= {
-        "fused": fused_or_not(fused, x, axes, weights, virtual_batch_size),
-        "virtual_batch_size": virtual_batch_size,
-    }
-    return _training(x, gamma, beta, statistics, weights, **settings)
+    if "renorm_mean" not in statistics and not (synchronized and replica_context()):
+        refuse_single_values(x.shape, axes)
+    settings = {"axes": tuple(axes), "epsilon": epsilon, "unbiased": unbiased, "renorm_clipping": renorm_clipping}
+    averages = {"momentum": momentum, "epsilon": epsilon, "renorm_momentum": renorm_momentum}
+    if not (synchronized and replica_context()):
+        settings["fused"] = fused_or_not(fused, x, axes, weights, virtual_batch_size)
+        settings["virtual_batch_size"] = virtual_batch_size
+    if not replica_context():
+        return _training(x, gamma, beta, statistics, weights, averages=averages, **settings)
+    # Compiled in parts, as a collective cannot be inside of one.
+    if synchronized:
+        y, moments = _synchronized(x, gamma, beta, statistics, weights, group_size=group_size, **settings)
+    else:
+        y, moments = _compiled_normalized(x, gamma, beta, statistics, weights, **settings)
+        moments = average_over_replicas(*moments)
+    return y, _compiled_updated(statistics, *moments, **averages)
 
 
 def batch_norm_inference(x, gamma, beta, mean, variance, *, axes, epsilon):
@@ -144,7 +151,13 @@ def batch_norm_inference(x, gamma, beta, mean, variance, *, axes, epsilon):
 
 
 @compiled
-def _training(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virtual_batch_size, **settings):
+def _training(x, gamma, beta, statistics, weights, *, averages, **settings):
+    y, moments = _normalized(x, gamma, beta, statistics, weights, **settings)
+    return y, _updated(statistics, *moments, **averages)
+
+
+def _normalized(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virtual_batch_size, **settings):
+    """The output, and the moments that the moving statistics average."""
     gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale, offset = _before_renorm(gamma, beta, statistics)
     if fused:
@@ -154,15 +167,18 @@ def _training(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virt
     else:
         y, *moments = _composed(x, scale, offset, weights, axes, epsilon)
     in_groups = virtual_batch_size is not None
-    return _after(y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=in_groups, **settings)
+    return _finished(y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=in_groups, **settings)
 
 
-def _synchronized(x, gamma, beta, statistics, weights, *, axes, epsilon, **settings):
-    """The training branch over all replicas: compiled in parts, as a collective cannot be inside of one."""
+def _synchronized(x, gamma, beta, statistics, weights, *, axes, epsilon, group_size, **settings):
+    """`_normalized` by the moments of all replicas, or of groups of them."""
     gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale, offset = _before_renorm(gamma, beta, statistics)
-    y, *moments = normalize_across_replicas(x, scale, offset, axes, epsilon, weights)
-    return _compiled_after(y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=False, **settings)
+    y, *moments = normalize_across_replicas(x, scale, offset, axes, epsilon, weights, group_size)
+    in_groups = group_size is not None
+    return _compiled_finished(
+        y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=in_groups, **settings
+    )
 
 
 def _before_renorm(gamma, beta, statistics):
@@ -170,43 +186,31 @@ def _before_renorm(gamma, beta, statistics):
     return (tf.ones_like(gamma), tf.zeros_like(beta)) if "renorm_mean" in statistics else (gamma, beta)
 
 
-def _after(
-    y,
-    moments,
-    gamma,
-    beta,
-    statistics,
-    *,
-    axes,
-    momentum,
-    epsilon,
-    unbiased,
-    in_groups,
-    renorm_momentum,
-    renorm_clipping,
-):
-    """The output and the statistics after a batch of these moments."""
+def _finished(y, moments, gamma, beta, statistics, *, axes, epsilon, unbiased, in_groups, renorm_clipping):
+    """What is left to do once the moments are known; those of several groups have the groups first."""
     count, mean, variance = moments
-    renorm = "renorm_mean" in statistics
-    if renorm:
+    if "renorm_mean" in statistics:
         y = renormalize(y, gamma, beta, mean, variance, statistics, axes, epsilon, renorm_clipping)
     if unbiased:
         variance = unbiased_variance(variance, count)
-    if in_groups:
-        count, mean, variance = over_groups(count, mean, variance)
+    return y, over_groups(count, mean, variance) if in_groups else (count, mean, variance)
+
+
+def _updated(statistics, count, mean, variance, *, momentum, epsilon, renorm_momentum):
+    """The statistics after a batch of these moments."""
     momentum, steps = momentum_at(statistics.get("steps"), momentum, count)
     after = dict(statistics)
     if steps is not None:
         after["steps"] = steps
-    if renorm:
+    if "renorm_mean" in statistics:
         after |= renorm_statistics(statistics, mean, variance, count, momentum, renorm_momentum, epsilon)
     else:
         after["moving_variance"] = moving_average(statistics["moving_variance"], variance, momentum, count)
     after["moving_mean"] = moving_average(statistics["moving_mean"], mean, momentum, count)
-    return y, after
+    return after
 
 
-_compiled_after = compiled(_after)
+_compiled_normalized, _compiled_finished, _compiled_updated = map(compiled, (_normalized, _finished, _updated))
 
 
 @compiled

@@ -9,6 +9,10 @@ The difference cancels in float64, not in float32: for a mean of 10⁴ deviation
 replica without elements sends zeros. Backward, each sends its own sums for β and γ, and the gradient of the
 input is the one of `bn_keras.ops.normalize` with the sums over all replicas. The gradients of β and γ stay
 local, as the strategy itself adds those of weights up.
+
+A batch norm that is not synchronized still has one set of moving statistics: they average the moments of all
+replicas, in one collective that nothing waits for. So they are the same wherever they are read, saved or used,
+and no inference graph needs a collective.
 """
 
 import tensorflow as tf
@@ -23,8 +27,29 @@ def replica_context():
     return context if context is not None and context.num_replicas_in_sync > 1 else None
 
 
-def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None):
-    """`bn_keras.ops.normalize.normalize` over the elements of all replicas.
+def average_over_replicas(count, *averages):
+    """The averages over all replicas, each weighted by its count; and the whole count. One collective, no gradient.
+
+    Args:
+        count: Of this replica's elements, broadcastable to each of the averages.
+        averages: This replica's, of any shapes.
+
+    Returns:
+        `(count, *averages)`, the same on all replicas.
+    """
+    shapes = [tf.broadcast_static_shape(count.shape, each.shape) for each in averages]
+    values = [count, *(tf.where(count > 0, count * tf.cast(each, count.dtype), 0) for each in averages)]
+    packed = tf.concat([tf.reshape(tf.stop_gradient(each), [-1]) for each in values], 0)
+    sizes = [count.shape.num_elements(), *(shape.num_elements() for shape in shapes)]
+    count, *sums = (
+        tf.reshape(each, shape)
+        for each, shape in zip(tf.split(_sum(packed), sizes), [count.shape, *shapes], strict=True)
+    )
+    return count, *(tf.math.divide_no_nan(each, count) for each in sums)
+
+
+def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group_size=None):
+    """`bn_keras.ops.normalize.normalize` over the elements of all replicas, or of groups of them.
 
     Has to be called in a replica context, outside of any `tf.function` of its own: collectives of a strategy
     cannot be traced inside one. The parts between them are compiled.
@@ -35,31 +60,57 @@ def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None):
         axes: The channel axes.
         epsilon: Added to the variance.
         weights: As in `normalize`, of this replica's elements.
+        group_size: How many neighbouring replicas make a group; `None` for all.
 
     Returns:
         `(y, count, mean, variance)`: the output, and the moments of all replicas, of the sizes of `x` along
-        `axes`, whose gradient is 0.
+        `axes`; with a `group_size` those of each group, the first axis. Their gradient is 0.
+
+    Raises:
+        ValueError: When the number of replicas is no multiple of `group_size`.
     """
+    groups, own = _groups_and_own(group_size)
+
+    def sum_over_groups(values):
+        """`(n, …)` of this replica to the `(n, groups, …)` of all: in the one collective each group has a slot."""
+        around = [[0, 0], [own, groups - 1 - own]] + [[0, 0]] * (values.shape.rank - 1)
+        return _sum(tf.pad(values[:, tf.newaxis], around))
 
     @tf.custom_gradient
     def differentiable(x, gamma, beta):
-        sums = _sum_over_replicas(_local_sums(x, weights, axes=axes))
-        y, count, mean, variance = _normalize_by(x, gamma, beta, sums, axes=axes, epsilon=epsilon)
+        moments_of_groups = _moments_of_sums(sum_over_groups(_local_sums(x, weights, axes=axes)))
+        count, mean, variance = (tf.cast(each[own], gamma.dtype) for each in moments_of_groups)
+        y = _normalize_by(x, gamma, beta, mean, variance, axes=axes, epsilon=epsilon)
 
         def gradient(dy, *of_the_moments):
             settings = {"axes": axes, "epsilon": epsilon}
             dbeta, dgamma = _local_gradients(x, dy, mean, variance, **settings)
-            both = _sum_over_replicas(tf.stack([dbeta, dgamma]))
+            both = sum_over_groups(tf.stack([dbeta, dgamma]))[:, own]
             dx = _input_gradient(x, dy, gamma, weights, both, count, mean, variance, **settings)
             return dx, dgamma, dbeta
 
-        return (y, count, mean, variance), gradient
+        if group_size is None:
+            return (y, count, mean, variance), gradient
+        return (y, *(tf.cast(each, gamma.dtype) for each in moments_of_groups)), gradient
 
     return differentiable(x, gamma, beta)
 
 
-def _sum_over_replicas(values):
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+def _groups_and_own(group_size):
+    """The number of groups, and the one of this replica."""
+    context = replica_context()
+    replicas, replica = context.num_replicas_in_sync, context.replica_id_in_sync_group
+    group_size = group_size or replicas
+    if replicas % group_size:
+        raise ValueError(
+            "The number of replicas must be a multiple of `group_size`. "
+            f"Received: group_size={group_size}, {replicas} replicas. Choose a divisor, or None for all replicas."
+        )
+    return replicas // group_size, replica // group_size
+
+
+def _sum(values):
+    return replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 @compiled
@@ -74,15 +125,18 @@ def _local_sums(x, weights, *, axes):
 
 
 @compiled
-def _normalize_by(x, gamma, beta, sums, *, axes, epsilon):
-    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
+def _moments_of_sums(sums):
     count, total, squares = tf.unstack(sums)
     mean = tf.math.divide_no_nan(total, count)
-    variance = tf.maximum(tf.math.divide_no_nan(squares, count) - tf.square(mean), 0)
-    count, mean, variance = (tf.cast(each, dtype) for each in (count, mean, variance))
+    return count, mean, tf.maximum(tf.math.divide_no_nan(squares, count) - tf.square(mean), 0)
+
+
+@compiled
+def _normalize_by(x, gamma, beta, mean, variance, *, axes, epsilon):
+    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
     scale = gamma * tf.math.rsqrt(variance + epsilon)
-    mean_, scale_, beta_ = (broadcastable(each, rank, axes) for each in (mean, scale, beta))
-    return tf.cast((tf.cast(x, dtype) - mean_) * scale_ + beta_, x.dtype), count, mean, variance
+    mean, scale, beta = (broadcastable(each, rank, axes) for each in (mean, scale, beta))
+    return tf.cast((tf.cast(x, dtype) - mean) * scale + beta, x.dtype)
 
 
 @compiled

@@ -27,6 +27,17 @@ def element_count(x, axes, dtype):
     return tf.cast(tf.reduce_prod(tf.gather(tf.shape(x, tf.int64), axes)), dtype)
 
 
+def refuse_single_values(shape, axes):
+    """A `ValueError` if it is known that there is one value per channel: it is its own mean, and nothing is left."""
+    reduced = [shape[i] for i in other_axes(shape.rank, axes)]
+    if None not in reduced and tf.TensorShape(reduced).num_elements() == 1:
+        raise ValueError(
+            "Training needs more than one value per channel, as a single one is its own mean. "
+            f"Received: an input of shape {shape} with the channels at {tuple(axes)}. "
+            "Use a larger batch, training=False, or a normalization within each example such as LayerNorm."
+        )
+
+
 def moments(x, axes, weights=None, centered=True):
     r"""Count, mean and biased variance of `x` over `axes`.
 

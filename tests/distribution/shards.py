@@ -1,6 +1,8 @@
 """Run by `test_mirrored.py` in a process of its own: shards of 7, 1, 0 and 5 samples on 4 replicas.
 
-Every case is run on the shards and, without a strategy, on their concatenation.
+Every case is run on the shards and, without a strategy, on what they are together: the concatenation of all for a
+synchronized layer, of each group for one with a `group_size`, each by itself for one that is not synchronized. The
+moving statistics are then the averages over these, weighted by their counts.
 """
 
 import collections
@@ -31,17 +33,17 @@ def gradients_of_a_step(layer, x, dy, mask):
     return y, *tape.gradient(y, [x, *layer.trainable_variables], dy)
 
 
-def case(strategy, random, shape, offset=2.0, masked=False, **arguments):
-    """The largest difference between shards and whole, and the collectives of the training step."""
+def case(strategy, random, shape, offset=2.0, masked=False, together=4, collectives=2, **arguments):
+    """The largest difference between shards and the `together` neighbours, and the collectives of the step."""
     keras.utils.set_random_seed(0)
     x, dy = (random.normal(mean, 3, (sum(SIZES), *shape)).astype(np.float32) for mean in (offset, 0))
     mask = random.uniform(size=len(x)) > 0.3 if masked else np.ones(len(x), bool)
     whole = BatchNorm(momentum=0.5, **arguments)
     whole.build(x.shape)
     weights = [random.uniform(0.5, 2, weight.shape) for weight in whole.weights]
-    whole.set_weights(weights)
+    synchronized = {"synchronized": together > 1, "group_size": together if 1 < together < len(SIZES) else None}
     with strategy.scope():
-        layer = SyncBatchNorm(momentum=0.5, **arguments)
+        layer = BatchNorm(momentum=0.5, **synchronized, **arguments)
         layer.build(x.shape)
         layer.set_weights(weights)
 
@@ -51,17 +53,44 @@ def case(strategy, random, shape, offset=2.0, masked=False, **arguments):
 
     inputs = [sharded(strategy, values) for values in (x, dy, mask)]
     y, dx, *parameters = (strategy.experimental_local_results(each) for each in step(*inputs))
-    truth = gradients_of_a_step(whole, tf.constant(x), tf.constant(dy), tf.constant(mask) if masked else None)
     ours = [np.concatenate(y), np.concatenate(dx), *(np.sum(each, axis=0) for each in parameters)]
-    differences = [np.abs(a - b).max() / max(1, np.abs(b).max()) for a, b in zip(ours, truth, strict=True)]
-    for weight, true in zip(layer.non_trainable_variables, whole.non_trainable_variables, strict=True):
+    truth, statistics = in_one_place(whole, weights, x, dy, mask if masked else None, together)
+    differences = [difference(a, b) for a, b in zip(ours, truth, strict=True)]
+    for weight, true in zip(layer.non_trainable_variables, statistics, strict=True):
         replicas = [replica.numpy() for replica in weight.value.values]
         assert all(np.array_equal(replicas[0], each) for each in replicas), weight.name
-        differences.append(np.abs(replicas[0] - true.numpy()).max() / max(1, np.abs(true.numpy()).max()))
-    return {"difference": float(max(differences)), "collectives": collectives(step.get_concrete_function(*inputs))}
+        if together == 1 and "renorm" in arguments and "mean" not in weight.name:
+            continue  # a deviation is averaged as the root of the average variance
+        differences.append(difference(replicas[0], true))
+    return {
+        "difference": float(max(differences)),
+        "collectives": count_collectives(step.get_concrete_function(*inputs)),
+        "expected": collectives,
+    }
 
 
-def collectives(function):
+def in_one_place(layer, weights, x, dy, mask, together):
+    """Output and gradients, and the statistics, of a layer without a strategy."""
+    results, statistics, counts = [], [], []
+    for first in range(0, len(SIZES), together):
+        rows = slice(PARTS[first], PARTS[first + together])
+        if rows.start == rows.stop:
+            continue
+        layer.set_weights(weights)
+        given = None if mask is None else tf.constant(mask[rows])
+        results.append(gradients_of_a_step(layer, tf.constant(x[rows]), tf.constant(dy[rows]), given))
+        statistics.append([weight.numpy() for weight in layer.non_trainable_variables])
+        counts.append(rows.stop - rows.start if mask is None else mask[rows].sum())
+    y, dx, *parameters = zip(*results, strict=True)
+    outputs = [np.concatenate(y), np.concatenate(dx), *(np.sum(each, axis=0) for each in parameters)]
+    return outputs, [np.average(each, axis=0, weights=counts) for each in zip(*statistics, strict=True)]
+
+
+def difference(a, b):
+    return np.abs(a - b).max() / max(1, np.abs(b).max())
+
+
+def count_collectives(function):
     """The collective ops in a graph, for each replica."""
     definition = function.graph.as_graph_def()
     nodes = list(definition.node) + [node for each in definition.library.function for node in each.node_def]
@@ -77,7 +106,7 @@ def collectives_in_inference(strategy):
     def infer(x):
         return strategy.run(lambda x: layer(x), (x,))
 
-    return collectives(infer.get_concrete_function(sharded(strategy, np.ones((13, 3), np.float32))))
+    return count_collectives(infer.get_concrete_function(sharded(strategy, np.ones((13, 3), np.float32))))
 
 
 def variance_at_a_large_offset(strategy, random):
@@ -108,6 +137,16 @@ if __name__ == "__main__":
         "renorm": case(strategy, random, (3,), renorm=True),
         "biased": case(strategy, random, (3,), unbiased=False),
         "without scale and offset": case(strategy, random, (3,), center=False, scale=False),
+        "groups of 2": case(strategy, random, (4, 3), together=2),
+        "groups of 2, mask": case(strategy, random, (4, 3), together=2, masked=True),
+        "groups of 2, two axes": case(strategy, random, (3, 4, 5), together=2, axis=[1, 3]),
+        "plain": case(strategy, random, (4, 3), together=1, collectives=1),
+        "plain, mask": case(strategy, random, (4, 3), together=1, collectives=1, masked=True),
+        "plain, two axes": case(strategy, random, (3, 4, 5), together=1, collectives=1, axis=[1, 3]),
+        "plain, fused": case(strategy, random, (16, 16, 8), together=1, collectives=1, fused=True),
+        "plain, virtual": case(strategy, random, (4, 3), together=1, collectives=1, virtual_batch_size=2),
+        "plain, renorm": case(strategy, random, (40, 3), together=1, collectives=1, renorm=True, unbiased=False),
+        "plain, average of all": case(strategy, random, (4, 3), together=1, collectives=1, bias_correction=True),
     }
     result = {
         "cases": result,

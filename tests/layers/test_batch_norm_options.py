@@ -85,7 +85,7 @@ def test_renorm_in_training_is_inference_when_nothing_is_clipped(random):
     close(layer(x, training=True), inference, 1e-5)
 
 
-@pytest.mark.parametrize("examples", [8, 10, 3, 1])
+@pytest.mark.parametrize("examples", [8, 10, 6, 3])
 @pytest.mark.parametrize(("shape", "axis"), [((5,), -1), ((4, 6), -1), ((4, 6), 1), ((3, 4, 6), [1, 3])])
 @pytest.mark.parametrize("masked", [False, True])
 def test_virtual_batches_are_normalized_by_themselves(random, examples, shape, axis, masked):
@@ -95,7 +95,7 @@ def test_virtual_batches_are_normalized_by_themselves(random, examples, shape, a
     x, dy = (tf.constant(random.normal(2, 3, shape), tf.float32) for _ in range(2))
     mask = np.ones(examples, bool)
     if masked and examples > 4:
-        mask[1] = mask[6] = False
+        mask[[1, -1]] = False
     weights = mask.reshape([-1] + [1] * (len(shape) - 1))
     y, dx, dgamma, dbeta = step(layer, x, dy, **({"mask": tf.constant(mask)} if masked else {}))
 
@@ -129,12 +129,10 @@ def test_virtual_batches_of_an_unknown_batch_and_through_a_file(random, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"momentum": None, "bias_correction": True}, "`bias_correction` must be False with `momentum=None`"),
-        ({"renorm": True, "virtual_batch_size": 4}, "`virtual_batch_size` must be None with `renorm=True`"),
-        ({"fused": True, "virtual_batch_size": 4}, "`fused` must not be True with `virtual_batch_size`"),
-        ({"synchronized": True, "virtual_batch_size": 4}, "`virtual_batch_size` must be None with `synchron"),
-        ({"synchronized": True, "fused": True}, "`fused` must not be True with `synchronized=True`"),
+        ({"momentum": None, "bias_correction": True}, "the average of all batches has no bias"),
+        ({"group_size": 2}, "`group_size=n` needs `synchronized=True`"),
         ({"virtual_batch_size": 1}, "`virtual_batch_size` must be None or an int ≥ 2"),
+        ({"synchronized": True, "group_size": 1}, "`group_size` must be None or an int ≥ 2"),
         ({"fused": "yes"}, "`fused` must be one of"),
         ({"renorm": True, "renorm_clipping": {"max": 1}}, "invalid keys for `renorm_clipping`"),
         ({"renorm": True, "renorm_clipping": {"rmax": 0.5, "rmin": 1}}, "rmax should be ≥ rmin"),
@@ -149,3 +147,40 @@ def test_what_is_refused(arguments, words):
 def test_virtual_batches_need_the_batch_axis():
     with pytest.raises(ValueError, match="must not hold the batch axis"):
         BatchNorm(axis=[0, 1], virtual_batch_size=4).build((2, 3))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((1, 3), -1), ((1, 3, 1, 1), 1), ((1, 4, 5), [1, 2]), ((4, 5), [0, 1])])
+def test_one_value_per_channel_is_an_error_where_it_is_known(random, shape, axis):
+    layer, x = BatchNorm(axis), tf.constant(random.normal(size=shape), tf.float32)
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        layer(x, training=True)
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        tf.function(layer)(x, training=True)
+    layer(x)  # inference does not mind
+    layer.trainable = False
+    layer(x, training=True)
+    assert np.isfinite(BatchNorm(axis, renorm=True)(x, training=True)).all()
+
+
+def test_one_value_per_channel_gives_the_offset_where_it_is_not_known(random):
+    layer = randomized(BatchNorm(momentum=0.0), (None, 3), random)
+    step = tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec([None, 3])])
+    x = tf.constant(random.normal(size=(1, 3)), tf.float32)
+    np.testing.assert_array_equal(step(x), layer.beta[tf.newaxis])
+    np.testing.assert_array_equal(layer.moving_mean, x[0])
+    np.testing.assert_array_equal(layer.moving_variance, np.zeros(3))
+
+
+def test_momentum_to_one_over_k_when_gradients_are_accumulated_over_k_batches(random):
+    """Each update of the weights then keeps the same share of the old statistics as without accumulation."""
+    whole, accumulated, naive = (BatchNorm(momentum=momentum) for momentum in (0.9, 0.9 ** (1 / 4), 0.9))
+    for layer in (whole, accumulated, naive):
+        layer.build((None, 3))
+        layer.moving_mean.assign(np.full(3, 7.0))
+    x = tf.constant(random.normal(size=(64, 3)), tf.float32)
+    whole(x - tf.reduce_mean(x, 0), training=True)
+    for part in tf.split(x, 4):
+        for layer in (accumulated, naive):
+            layer(part - tf.reduce_mean(part, 0), training=True)
+    close(accumulated.moving_mean, whole.moving_mean, 1e-6)
+    assert np.max(naive.moving_mean) < 0.75 * np.min(whole.moving_mean)

@@ -1,0 +1,104 @@
+"""Which options of `BatchNorm` can be combined: one table, for the constructor, the tests and the docs.
+
+python -m bn_keras.layers.combinations > docs/options.md
+"""
+
+import itertools
+
+# What an option is called, and whether the arguments of a constructor have it on.
+OPTIONS = {
+    "momentum=None": lambda given: given["momentum"] is None,
+    "bias_correction=True": lambda given: given["bias_correction"],
+    "renorm=True": lambda given: given["renorm"],
+    "virtual_batch_size=n": lambda given: given["virtual_batch_size"] is not None,
+    "synchronized=True": lambda given: given["synchronized"],
+    "group_size=n": lambda given: given["group_size"] is not None,
+    "fused=True": lambda given: given["fused"] is True,
+}
+
+# Pairs that make no sense together, and why.
+REFUSED = {
+    ("momentum=None", "bias_correction=True"): "the average of all batches has no bias to correct",
+    ("renorm=True", "virtual_batch_size=n"): "renormalization takes out the very noise that virtual batches put in",
+    ("renorm=True", "group_size=n"): "renormalization takes out the very noise that groups of replicas put in",
+    ("virtual_batch_size=n", "synchronized=True"): (
+        "one takes moments of fewer examples than a replica has, the other of more"
+    ),
+    ("virtual_batch_size=n", "group_size=n"): (
+        "one takes moments of fewer examples than a replica has, the other of more"
+    ),
+    ("virtual_batch_size=n", "fused=True"): "the kernel takes the moments of the whole batch",
+    ("synchronized=True", "fused=True"): "the kernel takes the moments of one replica",
+    ("group_size=n", "fused=True"): "the kernel takes the moments of one replica",
+}
+
+# Options that mean nothing without another.
+NEEDED = {"group_size=n": "synchronized=True"}
+
+
+def refusals(arguments):
+    """Why these arguments (a dict that has the name of each option) cannot be combined."""
+    on = {name for name, is_on in OPTIONS.items() if is_on(arguments)}
+    for name, other in NEEDED.items():
+        if name in on and other not in on:
+            yield f"`{name}` needs `{other}`"
+    for (name, other), reason in REFUSED.items():
+        if name in on and other in on:
+            yield f"`{name}` cannot be combined with `{other}`: {reason}"
+
+
+def check_combination(**arguments):
+    """Raises `ValueError` with the reason, if there is one."""
+    for reason in refusals(arguments):
+        received = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value not in (None, False))
+        raise ValueError(f"{reason}. Received: {received or arguments}. Leave one of the two at its default.")
+
+
+def page():
+    """The options against each other, as a page of Markdown."""
+    names = list(OPTIONS)
+    numbers = {pair: number for number, pair in enumerate(REFUSED, start=1)}
+    rows = [
+        [f"`{name}`", *(cell(name, other, numbers) for other in names[:i])] + [""] * (len(names) - i)
+        for i, name in enumerate(names)
+    ]
+    header = ["", *(f"`{name}`" for name in names)]
+    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+    return "\n".join([INTRODUCTION, *lines, "", *(note(pair, number) for pair, number in numbers.items()), "", CLOSING])
+
+
+def cell(name, other, numbers):
+    number = numbers.get((other, name)) or numbers.get((name, other))
+    if number:
+        return f"refused ({number})"
+    return "needed" if NEEDED.get(name) == other else "yes"
+
+
+def note(pair, number):
+    return f"{number}. `{pair[0]}` with `{pair[1]}`: {REFUSED[pair]}."
+
+
+def combinations():
+    """Every set of options that is not refused."""
+    for size in range(len(OPTIONS) + 1):
+        for names in itertools.combinations(OPTIONS, size):
+            pairs = set(itertools.combinations(names, 2))
+            if not pairs & set(REFUSED) and all(NEEDED[name] in names for name in NEEDED if name in names):
+                yield names
+
+
+INTRODUCTION = """\
+<!-- Written by `make docs` from bn_keras/layers/combinations.py; not to be edited here. -->
+# Options of `BatchNorm` that can be combined
+
+Every set of options that has no refused pair in it is run by the tests against a reference in float64, each with
+and without a mask, with one axis and with several, and with `unbiased` true and false. A refused pair is an error
+in the constructor.
+"""
+
+CLOSING = """\
+What depends on the input is checked when it is there. `fused=True` is an error with a mask, in float64, under XLA
+and for axes that do not lie side by side; `fused=None` takes another way by itself. `virtual_batch_size` needs the
+batch axis to be none of `axis`. Training on one value per channel is an error where the shape is known, as the
+output would be β whatever the input; not so with `renorm=True`, or where other replicas have more values.
+"""
