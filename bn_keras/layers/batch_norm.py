@@ -62,9 +62,8 @@ class BatchNorm(NormalizationLayer):
         virtual_batch_size: In training, every so many examples are normalized by themselves, the rest
             of the batch likewise (ghost batch norm, Hoffer et al. 2017). Inference is as without.
         fused: Whether training takes TensorFlow's kernel; `None` where it is safe and pays, `True`
-            raises `ValueError` where it cannot be used. The kernel sums in float32: over 100,000
-            elements with a mean of 1,000 deviations its mean is off by 0.005 of one, where
-            `False` is off by 0.00003.
+            raises `ValueError` where it cannot be used. Where a mean is more than 32 deviations, which
+            the kernel's float32 sums would lose, the batch is normalized again without it.
         **kwargs: Those of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:

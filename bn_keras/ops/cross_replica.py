@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from bn_keras.ops.compiler import compiled
 from bn_keras.ops.moments import broadcastable, moments, other_axes, statistics_dtype
+from bn_keras.ops.normalize import affine
 
 
 def replica_context():
@@ -79,7 +80,7 @@ def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group
     @tf.custom_gradient
     def differentiable(x, gamma, beta):
         moments_of_groups = _moments_of_sums(sum_over_groups(_local_sums(x, weights, axes=axes)))
-        count, mean, variance = (tf.cast(each[own], gamma.dtype) for each in moments_of_groups)
+        count, mean, variance = (each[own] for each in moments_of_groups)
         y = _normalize_by(x, gamma, beta, mean, variance, axes=axes, epsilon=epsilon)
 
         def gradient(dy, *of_the_moments):
@@ -89,9 +90,8 @@ def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group
             dx = _input_gradient(x, dy, gamma, weights, both, count, mean, variance, **settings)
             return dx, dgamma, dbeta
 
-        if group_size is None:
-            return (y, count, mean, variance), gradient
-        return (y, *(tf.cast(each, gamma.dtype) for each in moments_of_groups)), gradient
+        returned = (count, mean, variance) if group_size is None else moments_of_groups
+        return (y, *(tf.cast(each, gamma.dtype) for each in returned)), gradient
 
     return differentiable(x, gamma, beta)
 
@@ -133,31 +133,41 @@ def _moments_of_sums(sums):
 
 @compiled
 def _normalize_by(x, gamma, beta, mean, variance, *, axes, epsilon):
-    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
-    scale = gamma * tf.math.rsqrt(variance + epsilon)
-    mean, scale, beta = (broadcastable(each, rank, axes) for each in (mean, scale, beta))
-    return tf.cast((tf.cast(x, dtype) - mean) * scale + beta, x.dtype)
+    rank = x.shape.rank
+    centred, correction, inverse = _centred(x, mean, variance, axes, epsilon)
+    gamma, beta, correction, inverse = (broadcastable(each, rank, axes) for each in (gamma, beta, correction, inverse))
+    return tf.cast(affine(centred, correction, inverse, gamma, beta), x.dtype)
 
 
 @compiled
 def _local_gradients(x, dy, mean, variance, *, axes, epsilon):
-    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
-    reduced = other_axes(rank, axes)
-    dy = tf.cast(dy, dtype)
-    centred = tf.cast(x, dtype) - broadcastable(mean, rank, axes)
-    dgamma = tf.reduce_sum(dy * centred, reduced) * tf.math.rsqrt(variance + epsilon)
-    return tf.reduce_sum(dy, reduced), dgamma
+    reduced = other_axes(x.shape.rank, axes)
+    centred, correction, inverse = _centred(x, mean, variance, axes, epsilon)
+    dy = tf.cast(dy, centred.dtype)
+    dbeta = tf.reduce_sum(dy, reduced)
+    return dbeta, (tf.reduce_sum(dy * centred, reduced) - correction * dbeta) * inverse
 
 
 @compiled
 def _input_gradient(x, dy, gamma, weights, sums, count, mean, variance, *, axes, epsilon):
-    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
-    inverse = tf.math.rsqrt(variance + epsilon)
-    through_mean, through_deviation = (tf.math.divide_no_nan(each, count) for each in tf.unstack(sums))
-    centred = tf.cast(x, dtype) - broadcastable(mean, rank, axes)
-    through_moments = broadcastable(through_mean, rank, axes) + centred * broadcastable(
-        inverse * through_deviation, rank, axes
+    rank = x.shape.rank
+    centred, correction, inverse = _centred(x, mean, variance, axes, epsilon)
+    through_mean, through_deviation = (
+        tf.math.divide_no_nan(each, tf.cast(count, each.dtype)) for each in tf.unstack(sums)
     )
+    slope = inverse * through_deviation
+    offset = through_mean - correction * slope
+    through_moments = centred * broadcastable(slope, rank, axes) + broadcastable(offset, rank, axes)
     if weights is not None:
-        through_moments *= tf.cast(weights, dtype)
-    return tf.cast(broadcastable(gamma * inverse, rank, axes) * (tf.cast(dy, dtype) - through_moments), x.dtype)
+        through_moments *= tf.cast(weights, centred.dtype)
+    dx = broadcastable(gamma * inverse, rank, axes) * (tf.cast(dy, centred.dtype) - through_moments)
+    return tf.cast(dx, x.dtype)
+
+
+def _centred(x, mean, variance, axes, epsilon):
+    """The values less the rounded mean, what the rounding left, and one over the deviation."""
+    dtype = statistics_dtype(x.dtype)
+    pivot = tf.cast(mean, dtype)
+    correction = tf.cast(mean - tf.cast(pivot, mean.dtype), dtype)
+    centred = tf.cast(x, dtype) - broadcastable(pivot, x.shape.rank, axes)
+    return centred, correction, tf.cast(tf.math.rsqrt(variance + epsilon), dtype)

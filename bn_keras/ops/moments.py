@@ -71,6 +71,17 @@ def moments(x, axes, weights=None, centered=True):
     >>> int(count), mean.numpy().tolist(), variance.numpy().tolist()
     (2, [[2.0, 20.0]], [[1.0, 100.0]])
     """
+    count, pivot, correction, variance, _ = shifted_moments(x, axes, weights, centered)
+    return count, pivot + correction, variance
+
+
+def shifted_moments(x, axes, weights=None, centered=True):
+    """`moments` before they are rounded: the mean in two parts, and the values less the first of them.
+
+    Returns:
+        `(count, pivot, correction, variance, centred)`: the mean is `pivot + correction`, and `centred` is
+        `x − pivot`. A mean of 10⁴ deviations, rounded to float32, is off by 5·10⁻⁴ of one; its parts are not.
+    """
     if weights is None:
         count = element_count(x, axes, x.dtype)
     else:
@@ -84,11 +95,11 @@ def moments(x, axes, weights=None, centered=True):
 
     if not centered:
         mean_square = average(tf.square(x))
-        return count, tf.zeros_like(mean_square), mean_square
-    mean = average(x)
-    centred = x - mean
+        return count, tf.zeros_like(mean_square), tf.zeros_like(mean_square), mean_square, x
+    pivot = average(x)
+    centred = x - pivot
     correction = average(centred)
-    return count, mean + correction, average(tf.square(centred)) - tf.square(correction)
+    return count, pivot, correction, average(tf.square(centred)) - tf.square(correction), centred
 
 
 def unbiased_variance(variance, count):

@@ -15,7 +15,7 @@ every element is normalized, those of weight 0 have no part in the statistics.
 
 import tensorflow as tf
 
-from bn_keras.ops.moments import moments, statistics_dtype
+from bn_keras.ops.moments import shifted_moments, statistics_dtype
 
 
 def normalize(x, gamma, beta, axes, epsilon, weights=None, centered=True):
@@ -54,13 +54,13 @@ def normalize(x, gamma, beta, axes, epsilon, weights=None, centered=True):
     @tf.custom_gradient
     def differentiable(x, gamma, beta):
         values = tf.cast(x, dtype)
-        count, mean, variance = moments(values, axes, weights, centered)
+        count, pivot, correction, variance, centred = shifted_moments(values, axes, weights, centered)
         inverse = tf.math.rsqrt(variance + epsilon)
-        y = (values - mean) * (gamma * inverse) + beta
+        y = affine(centred, correction, inverse, gamma, beta)
 
         def gradient(dy, *of_the_moments):
             dy = tf.cast(dy, dtype)
-            normalized = (tf.cast(x, dtype) - mean) * inverse
+            normalized = (tf.cast(x, dtype) - pivot) * inverse - correction * inverse
             dbeta = tf.reduce_sum(dy, spread, keepdims=True)
             dgamma = tf.reduce_sum(dy * normalized, spread, keepdims=True)
             if spread == axes:  # γ has one value for each sum, and can wait
@@ -77,9 +77,17 @@ def normalize(x, gamma, beta, axes, epsilon, weights=None, centered=True):
                 through_moments *= weights
             return tf.cast(factor * (scaled - through_moments), x.dtype), dgamma, dbeta
 
-        return (tf.cast(y, x.dtype), count, mean, variance), gradient
+        return (tf.cast(y, x.dtype), count, pivot + correction, variance), gradient
 
     return differentiable(x, gamma, beta)
+
+
+def affine(centred, correction, inverse, gamma, beta):
+    """γ (centred − correction) · inverse + β, with as few passes over the input as the shapes allow."""
+    if gamma.shape == inverse.shape:
+        scale = gamma * inverse
+        return centred * scale + (beta - correction * scale)
+    return (centred * inverse - correction * inverse) * gamma + beta
 
 
 def scale_and_offset(gamma, beta, x, axes):

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from bn_keras.ops import batch_norm as ops
+from bn_keras.ops import fused
 from tests import reference
 
 SETTINGS = {"momentum": 0.9, "epsilon": 1e-3}
@@ -99,8 +100,10 @@ def test_second_derivatives_of_the_composed_path(random, compile_caller):
     np.testing.assert_allclose(hessian_product(gradient, x, direction), numerical, rtol=1e-5, atol=1e-7)
 
 
-def test_second_derivatives_of_the_fused_path(random):
+@pytest.mark.parametrize("offset", [0, 100], ids=["near", "far"])
+def test_second_derivatives_of_the_fused_path(random, offset):
     values, direction = random.normal(size=(2, 64, 8, 8, 32))
+    values += offset
 
     def gradient(x):
         with tf.GradientTape() as tape:
@@ -108,9 +111,32 @@ def test_second_derivatives_of_the_fused_path(random):
             loss = tf.reduce_sum(train(x)[0] ** 3)
         return tape.gradient(loss, x)
 
-    fused = hessian_product(gradient, tf.constant(values, tf.float32), tf.constant(direction, tf.float32))
+    ours = hessian_product(gradient, tf.constant(values, tf.float32), tf.constant(direction, tf.float32))
     truth = hessian_product(gradient, tf.constant(values), tf.constant(direction))
-    np.testing.assert_allclose(fused, truth, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(ours, truth, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [1e3, 1e4])
+@pytest.mark.parametrize(("shape", "axis"), [((128, 28, 28, 8), -1), ((64, 8, 16, 16), 1)])
+def test_a_mean_that_the_kernel_would_lose(random, shape, axis, ratio):
+    """One far channel is enough: it is right, and so are the others, forward and backward."""
+    offset = np.where(np.arange(8) == 5, ratio, 1).reshape([8 if i == axis % 4 else 1 for i in range(4)])
+    x, dy = (tf.constant(random.normal(mean, 1, shape), tf.float32) for mean in (offset, 0))
+    gamma = np.linspace(0.5, 2, 8)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y, mean, variance = train(x, gamma, np.zeros(8), axis, fused=True, momentum=0.0, unbiased=False)
+    true_y, _, true_mean, true_variance = reference.batch_norm(x, gamma, np.zeros(8), axis, 1e-3)
+    deviation = np.sqrt(true_variance)
+    np.testing.assert_allclose(mean / deviation, true_mean / deviation, rtol=1e-7, atol=1e-4)
+    np.testing.assert_allclose(variance, true_variance, rtol=1e-4)
+    np.testing.assert_allclose(y, true_y, atol=2e-4)
+    true_dx = reference.batch_norm_gradient(x, gamma, dy, axis, 1e-3)[0]
+    np.testing.assert_allclose(tape.gradient(y, x, dy), true_dx, atol=2e-4)
+
+    if axis == -1:
+        _, lost, _ = fused._kernel(x, tf.ones(8), tf.zeros(8), 1e-3, "NHWC")
+        assert np.max(np.abs(lost - true_mean) / deviation) > 1e-3, "the kernel was meant to lose it"
 
 
 @pytest.mark.parametrize("shape", [(8, 4), (64, 8, 8, 32)], ids=["composed", "fused"])
