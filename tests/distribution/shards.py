@@ -109,6 +109,24 @@ def collectives_in_inference(strategy):
     return count_collectives(infer.get_concrete_function(sharded(strategy, np.ones((13, 3), np.float32))))
 
 
+def keras_with_a_mask(strategy, random):
+    """The collectives of a step of Keras' synchronized layer, and whether it synchronizes what has a mask."""
+    with strategy.scope():
+        layer = keras.layers.BatchNormalization(synchronized=True, momentum=0.0)
+        layer.build((None, 3))
+
+    @tf.function
+    def step(x, mask):
+        return strategy.run(gradients_of_a_step, (layer, x, x, mask))
+
+    x = sharded(strategy, random.normal(size=(sum(SIZES), 3)).astype(np.float32))
+    mask = sharded(strategy, np.ones(sum(SIZES), bool))
+    count = count_collectives(step.get_concrete_function(x, None))
+    step(x, mask)
+    first, second, *_ = (replica.numpy() for replica in layer.moving_mean.value.values)
+    return {"collectives": count, "synchronized": np.allclose(first, second)}
+
+
 def variance_at_a_large_offset(strategy, random):
     """The relative error of the variance for a mean of 10⁴ deviations; Keras' layer beside ours."""
     x = random.normal(1e4, 1, (13, 200, 8)).astype(np.float32)
@@ -151,6 +169,7 @@ if __name__ == "__main__":
     result = {
         "cases": result,
         "collectives in inference": collectives_in_inference(strategy),
+        "keras": keras_with_a_mask(strategy, random),
         "variance": variance_at_a_large_offset(strategy, random),
     }
     print("RESULT " + json.dumps(result))

@@ -18,7 +18,9 @@ def result_of(script):
 
 def test_a_replica_without_samples_does_no_harm():
     results = result_of("uneven_batch")
-    assert results.pop("keras")["finite"] is False, "Keras was meant to turn into NaN"
+    old = results.pop("keras")
+    assert not old["finite"], "Keras was meant to turn into NaN"
+    assert not old["equal"], "Keras' statistics were meant to differ from replica to replica"
     for name, result in results.items():
         assert result["finite"], name
         assert result["equal"], name
@@ -30,5 +32,7 @@ def test_shards_are_the_whole_batch():
         assert result["difference"] < 1e-5, (name, result)
         assert result["collectives"] == result["expected"], (name, result)
     assert results["collectives in inference"] == 0
+    assert results["keras"]["collectives"] > 2, "Keras was meant to take more"
+    assert not results["keras"]["synchronized"], "Keras was meant to leave out what has a mask"
     assert results["variance"]["ours"] < 1e-4
     assert results["variance"]["keras"] > 0.1, "Keras' variance was meant to cancel"
