@@ -121,8 +121,9 @@ def batch_norm_training(
     if synchronized:
         y, moments = _synchronized(x, gamma, beta, statistics, weights, group_size=group_size, **settings)
     else:
-        y, moments = _compiled_normalized(x, gamma, beta, statistics, weights, **settings)
-        moments = average_over_replicas(*moments)
+        y, (count, mean, variance) = _compiled_normalized(x, gamma, beta, statistics, weights, **settings)
+        (count, mean), (_, variance) = average_over_replicas((count, mean), (count, variance))
+        moments = count, mean, variance
     return y, _compiled_updated(statistics, *moments, **averages)
 
 

@@ -18,7 +18,7 @@ and no inference graph needs a collective.
 import tensorflow as tf
 
 from bn_keras.ops.compiler import compiled
-from bn_keras.ops.moments import broadcastable, moments, other_axes, statistics_dtype
+from bn_keras.ops.moments import broadcastable, other_axes, shifted_moments, statistics_dtype
 from bn_keras.ops.normalize import affine
 
 
@@ -28,25 +28,30 @@ def replica_context():
     return context if context is not None and context.num_replicas_in_sync > 1 else None
 
 
-def average_over_replicas(count, *averages):
-    """The averages over all replicas, each weighted by its count; and the whole count. One collective, no gradient.
+def average_over_replicas(*averages):
+    """Averages over all replicas, each weighted by its count. One collective for all of them, no gradient.
 
     Args:
-        count: Of this replica's elements, broadcastable to each of the averages.
-        averages: This replica's, of any shapes.
+        averages: This replica's, as pairs `(count, average)`: tensors of known shapes, of which the count
+            broadcasts against the average.
 
     Returns:
-        `(count, *averages)`, the same on all replicas.
+        The same pairs of all replicas together. Where the count is 0, so is the average.
     """
-    shapes = [tf.broadcast_static_shape(count.shape, each.shape) for each in averages]
-    values = [count, *(tf.where(count > 0, count * tf.cast(each, count.dtype), 0) for each in averages)]
-    packed = tf.concat([tf.reshape(tf.stop_gradient(each), [-1]) for each in values], 0)
-    sizes = [count.shape.num_elements(), *(shape.num_elements() for shape in shapes)]
-    count, *sums = (
-        tf.reshape(each, shape)
-        for each, shape in zip(tf.split(_sum(packed), sizes), [count.shape, *shapes], strict=True)
-    )
-    return count, *(tf.math.divide_no_nan(each, count) for each in sums)
+    parts = [part for count, average in averages for part in (count, _sum_of(count, average))]
+    packed = tf.concat([tf.reshape(tf.stop_gradient(part), [-1]) for part in parts], 0)
+    parts = [
+        tf.reshape(whole, part.shape)
+        for whole, part in zip(
+            tf.split(_sum(packed), [part.shape.num_elements() for part in parts]), parts, strict=True
+        )
+    ]
+    return [(count, tf.math.divide_no_nan(total, count)) for count, total in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def _sum_of(count, average):
+    """What an average is the average of; that of nothing may be NaN."""
+    return tf.where(count > 0, count * tf.cast(average, count.dtype), 0)
 
 
 def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group_size=None):
@@ -117,10 +122,11 @@ def _sum(values):
 def _local_sums(x, weights, *, axes):
     dtype, rank = statistics_dtype(x.dtype), x.shape.rank
     weights = None if weights is None else tf.cast(weights, dtype)
-    count, mean, variance = moments(tf.cast(x, dtype), other_axes(rank, axes), weights)
+    count, *of_x, _ = shifted_moments(tf.cast(x, dtype), other_axes(rank, axes), weights)
     sizes = [x.shape[axis] for axis in axes]
-    count = tf.broadcast_to(count, tf.shape(mean))
-    count, mean, variance = (tf.reshape(tf.cast(each, tf.float64), sizes) for each in (count, mean, variance))
+    count = tf.broadcast_to(count, tf.shape(of_x[0]))
+    count, pivot, correction, variance = (tf.reshape(tf.cast(each, tf.float64), sizes) for each in (count, *of_x))
+    mean = pivot + correction
     return tf.stack([count, count * mean, count * (variance + tf.square(mean))])
 
 

@@ -99,7 +99,9 @@ def shifted_moments(x, axes, weights=None, centered=True):
     pivot = average(x)
     centred = x - pivot
     correction = average(centred)
-    return count, pivot, correction, average(tf.square(centred)) - tf.square(correction), centred
+    # Of a constant channel both terms are roundings, and the difference may be negative.
+    variance = tf.maximum(average(tf.square(centred)) - tf.square(correction), 0)
+    return count, pivot, correction, variance, centred
 
 
 def unbiased_variance(variance, count):
