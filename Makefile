@@ -10,7 +10,7 @@ data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 # CIFAR-10 from tensorflow-datasets: make zoo ZOO_IMAGES=cifar10 (remove the old results.json first)
 ZOO_IMAGES ?= cifar10_jpeg
 
-.PHONY: help demo test check bench zoo docs notebooks test-oldest clean
+.PHONY: help demo test check bench accuracy zoo docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,10 @@ check: $(VENV)/.dev  ## style, without changing anything
 
 bench: $(VENV)/.bench  ## training steps of a layer beside its peers
 	$(BIN)/python benchmarks/layers.py
+
+# With PyTorch too where it is installed: its usual wheel brings gigabytes for GPUs, so it is not in the extra.
+accuracy: $(VENV)/.bench  ## how exact the layers are beside their peers: docs/accuracy.md
+	$(BIN)/python -m benchmarks.accuracy --out docs/accuracy.md
 
 zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
 	$(BIN)/bn-keras compare mlp_sigmoid --data mnist $(data_dir) --out models/mlp_sigmoid --resume

@@ -1,0 +1,68 @@
+"""The accuracy benchmark on small inputs: our figures stay below what float32 can do."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+ROUNDOFF = 2.0**-24
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """What the command wrote for mean/std 1 and 10,000."""
+    path = tmp_path_factory.mktemp("accuracy") / "docs" / "accuracy.md"
+    command = [sys.executable, "-m", "benchmarks.accuracy", "--out", str(path), "--layer-norm-shape", "32,64"]
+    command += ["--shape", "8,12,12,4", "--shape", "64,8", "--ratio", "1", "--ratio", "1e4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = path.read_text(encoding="utf-8")
+    assert text in done.stdout
+    return text
+
+
+def figures(page, section, name):
+    """`{(shape, layer): [figure at mean/std 1, at 10,000]}` of one table."""
+    part = re.search(rf"^## {section}$(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)[1]
+    lines = part.split(f"**{name}**")[1].split("**")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return {(shape, layer): [float(each) for each in rest] for shape, layer, *rest in cells[2:]}
+
+
+SECTIONS = [
+    ("Batch norm", "bn_keras"),
+    ("Batch norm", "bn_keras, fused=False"),
+    ("Batch norm over two replicas", "bn_keras"),
+]
+
+
+@pytest.mark.parametrize(("section", "layer"), SECTIONS)
+def test_batch_norm_is_as_exact_as_float32_allows(page, section, layer):
+    for shape in ("8×12×12×4", "64×8"):
+        for name, bounds in {
+            "Mean": (4 * ROUNDOFF, 2e4 * ROUNDOFF),
+            "Variance": (40 * ROUNDOFF, 1e-4),
+            "Output": (50 * ROUNDOFF, 2e4 * ROUNDOFF),
+        }.items():
+            for ours, bound in zip(figures(page, section, name)[shape, layer], bounds, strict=True):
+                assert ours < bound, (name, shape)
+
+
+def test_layer_norm_is_as_exact_as_float32_allows(page):
+    at_1, at_10000 = figures(page, "Layer norm", "Output")["32×64", "bn_keras"]
+    assert at_1 < 50 * ROUNDOFF
+    assert at_10000 < 2e4 * ROUNDOFF
+
+
+def test_the_synchronized_variance_of_keras_cancels(page):
+    for (shape, layer), (_, at_10000) in figures(page, "Batch norm over two replicas", "Variance").items():
+        if layer == "Keras":
+            assert at_10000 > 0.1, shape
+
+
+def test_the_page_says_how_it_was_made(page):
+    assert "python -m benchmarks.accuracy --shape 8,12,12,4 --shape 64,8 --ratio 1 --ratio 10000" in page
+    assert re.search(r"tensorflow \d+\.\d+", page)
