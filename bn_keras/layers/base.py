@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from bn_keras.layers.checks import checked_axis, checked_number
+from bn_keras.ops.moments import statistics_dtype
 
 
 class NormalizationLayer(keras.layers.Layer):
@@ -62,6 +63,16 @@ class NormalizationLayer(keras.layers.Layer):
                 constraint=self.beta_constraint,
                 autocast=False,
             )
+
+    def add_statistic(self, name, shape, initializer):
+        return self.add_weight(
+            shape=shape,
+            name=name,
+            initializer=initializer,
+            dtype=statistics_dtype(tf.as_dtype(self.variable_dtype)).name,
+            trainable=False,
+            autocast=False,
+        )
 
     def compute_output_shape(self, input_shape):
         axes_of(self.axis, input_shape)
@@ -135,3 +146,19 @@ def exact_rank(axis, input_shape):
     """The `input_spec` of a layer whose statistics belong to one rank of input."""
     axes = axes_of(axis, input_shape)
     return keras.layers.InputSpec(ndim=len(input_shape), axes={each: input_shape[each] for each in axes})
+
+
+def weights_of(mask, inputs):
+    """A mask over the leading axes of the input, with the missing ones added."""
+    mask = tf.convert_to_tensor(mask)
+    missing = inputs.shape.rank - mask.shape.rank
+    fits = missing >= 0 and all(
+        size in (1, None) or other in (size, None) for size, other in zip(mask.shape, inputs.shape, strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            "`mask` must have the sizes of the input along its leading axes, or 1. "
+            f"Received: a mask of shape {mask.shape}, an input of shape {inputs.shape}. "
+            "Reshape the mask so that its axes are the first ones of the input."
+        )
+    return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * missing], 0)) if missing else mask

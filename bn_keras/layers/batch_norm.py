@@ -3,11 +3,18 @@
 import keras
 import tensorflow as tf
 
-from bn_keras.layers.base import NormalizationLayer, axes_of, exact_rank, float_tensor, tensor_or_none, with_known_sizes
+from bn_keras.layers.base import (
+    NormalizationLayer,
+    axes_of,
+    exact_rank,
+    float_tensor,
+    tensor_or_none,
+    weights_of,
+    with_known_sizes,
+)
 from bn_keras.layers.checks import CLIPPING, checked_choice, checked_clipping, checked_number, checked_size
 from bn_keras.layers.combinations import check_combination
 from bn_keras.ops.batch_norm import batch_norm_inference, batch_norm_training
-from bn_keras.ops.moments import statistics_dtype
 
 STATISTICS = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "steps")
 
@@ -164,27 +171,17 @@ class BatchNorm(NormalizationLayer):
                 f"Received: axis={self.axis}, virtual_batch_size={self.virtual_batch_size}."
             )
         shape = self.sizes
-        self.moving_mean = self._add_statistic("moving_mean", shape, self.moving_mean_initializer)
-        self.moving_variance = self._add_statistic("moving_variance", shape, self.moving_variance_initializer)
+        self.moving_mean = self.add_statistic("moving_mean", shape, self.moving_mean_initializer)
+        self.moving_variance = self.add_statistic("moving_variance", shape, self.moving_variance_initializer)
         if self.renorm:
-            self.moving_stddev = self._add_statistic("moving_stddev", shape, self._initial_stddev)
-            self.renorm_mean = self._add_statistic("renorm_mean", shape, clone(self.moving_mean_initializer))
-            self.renorm_stddev = self._add_statistic("renorm_stddev", shape, self._initial_stddev)
+            self.moving_stddev = self.add_statistic("moving_stddev", shape, self._initial_stddev)
+            self.renorm_mean = self.add_statistic("renorm_mean", shape, clone(self.moving_mean_initializer))
+            self.renorm_stddev = self.add_statistic("renorm_stddev", shape, self._initial_stddev)
         if self.momentum is None or self.bias_correction:
-            self.steps = self._add_statistic("steps", (), "zeros")
+            self.steps = self.add_statistic("steps", (), "zeros")
 
     def _initial_stddev(self, shape, dtype=None):
         return keras.ops.sqrt(clone(self.moving_variance_initializer)(shape, dtype=dtype))
-
-    def _add_statistic(self, name, shape, initializer):
-        return self.add_weight(
-            shape=shape,
-            name=name,
-            initializer=initializer,
-            dtype=statistics_dtype(tf.as_dtype(self.variable_dtype)).name,
-            trainable=False,
-            autocast=False,
-        )
 
     @property
     def statistics(self):
@@ -243,19 +240,3 @@ class BatchNorm(NormalizationLayer):
 def clone(initializer):
     """The same initializer again, which may be called once more."""
     return initializer.__class__.from_config(initializer.get_config())
-
-
-def weights_of(mask, inputs):
-    """A mask over the leading axes of the input, with the missing ones added."""
-    mask = tf.convert_to_tensor(mask)
-    missing = inputs.shape.rank - mask.shape.rank
-    fits = missing >= 0 and all(
-        size in (1, None) or other in (size, None) for size, other in zip(mask.shape, inputs.shape, strict=False)
-    )
-    if not fits:
-        raise ValueError(
-            "`mask` must have the sizes of the input along its leading axes, or 1. "
-            f"Received: a mask of shape {mask.shape}, an input of shape {inputs.shape}. "
-            "Reshape the mask so that its axes are the first ones of the input."
-        )
-    return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * missing], 0)) if missing else mask

@@ -18,6 +18,31 @@ def checked_axis(axis):
     return axes if isinstance(axis, (list, tuple)) else axes[0]
 
 
+def checked_channel_axis(axis):
+    """An int: channels in groups lie along one axis."""
+    checked = checked_axis(axis)
+    if isinstance(checked, list):
+        raise TypeError(f"`axis` must be an int, the axis of the channels. Received: axis={axis!r}.")
+    return checked
+
+
+def checked_groups(groups):
+    if isinstance(groups, bool) or not isinstance(groups, int) or (groups < 1 and groups != -1):
+        raise ValueError(
+            f"The argument `groups` must be an int ≥ 1, or -1 for a group per channel. Received: groups={groups!r}."
+        )
+    return groups
+
+
+def groups_of(groups, channels):
+    """The number of groups, once that of the channels is known."""
+    if groups > channels:
+        raise ValueError(f"`groups` cannot be more than the number of channels, {channels}. Received: {groups}.")
+    if channels % groups:
+        raise ValueError(f"`groups` must divide the number of channels, {channels}. Received: groups={groups}.")
+    return channels if groups == -1 else groups
+
+
 def checked_number(name, value, at_least, at_most=float("inf")):
     allowed = f"a number ≥ {at_least}" if at_most == float("inf") else f"in [{at_least}, {at_most}]"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from bn_keras.layers.base import NormalizationLayer, axes_of, exact_rank, float_tensor, tensor_or_none, with_known_sizes
+from bn_keras.layers.checks import checked_channel_axis, checked_groups, groups_of
 from bn_keras.ops.layer_norm import group_norm
 
 
@@ -57,7 +58,7 @@ class GroupNorm(NormalizationLayer):
         **kwargs,
     ):
         super().__init__(
-            axis=axis,
+            axis=checked_channel_axis(axis),
             epsilon=epsilon,
             center=center,
             scale=scale,
@@ -69,27 +70,13 @@ class GroupNorm(NormalizationLayer):
             gamma_constraint=gamma_constraint,
             **kwargs,
         )
-        if isinstance(self.axis, list):
-            raise TypeError(f"`axis` must be an int, the axis of the channels. Received: axis={axis!r}.")
-        if isinstance(groups, bool) or not isinstance(groups, int) or (groups < 1 and groups != -1):
-            raise ValueError(
-                f"The argument `groups` must be an int ≥ 1, or -1 for a group per channel. Received: groups={groups!r}."
-            )
-        self.groups = groups
+        self.groups = checked_groups(groups)
         self.autocast = False
 
     def build(self, input_shape):
         super().build(input_shape)
         self.input_spec = exact_rank(self.axis, input_shape)
-        (channels,) = self.sizes
-        if self.groups > channels:
-            raise ValueError(
-                f"`groups` cannot be more than the number of channels, {channels}. Received: {self.groups}."
-            )
-        if channels % self.groups:
-            raise ValueError(
-                f"`groups` must divide the number of channels, {channels}. Received: groups={self.groups}."
-            )
+        groups_of(self.groups, *self.sizes)
 
     def call(self, inputs):
         inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
@@ -99,7 +86,7 @@ class GroupNorm(NormalizationLayer):
             tensor_or_none(self.gamma),
             tensor_or_none(self.beta),
             axis=axis,
-            groups=inputs.shape[axis] if self.groups == -1 else self.groups,
+            groups=groups_of(self.groups, *self.sizes),
             epsilon=self.epsilon,
         )
         return tf.cast(outputs, self.compute_dtype)
