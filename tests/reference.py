@@ -1,4 +1,4 @@
-"""The truth: batch normalization in NumPy float64, forward and backward.
+"""The truth: normalization in NumPy float64, forward and backward.
 
 Written from the equations, term by term, with nothing simplified: the backward pass goes through
 ∂l/∂x̂, ∂l/∂σ² and ∂l/∂μ, as the chain rule gives them.
@@ -91,3 +91,86 @@ def sum_to(values, shape):
     """What broadcasting `shape` to that of the values did, in reverse."""
     axes = tuple(i for i, size in enumerate(shape) if size == 1)
     return values.sum(axes, keepdims=True)
+
+
+def in_groups(x, axis, groups):
+    """`x` as `(groups, elements, size)`, and back with `out_of_groups`."""
+    x = np.moveaxis(np.asarray(x, np.float64), axis, -1)
+    return x.reshape(-1, groups, x.shape[-1] // groups).swapaxes(0, 1)
+
+
+def out_of_groups(vectors, shape, axis):
+    others = np.delete(shape, axis)
+    return np.moveaxis(vectors.swapaxes(0, 1).reshape(*others, shape[axis]), -1, axis)
+
+
+def covariance(x, epsilon, weights=None):
+    """Of vectors `(groups, elements, size)`. Returns `(count, mean, covariance)`, the weights of two channels
+    in the covariance the geometric mean of theirs."""
+    weights = np.ones_like(x) if weights is None else weights
+    count = weights.sum(1, keepdims=True)
+    mean = (weights * x).sum(1, keepdims=True) / count
+    spread = np.sqrt(weights / count) * (x - mean)
+    return count, mean, np.einsum("gmi,gmj->gij", spread, spread) + epsilon * np.eye(x.shape[-1])
+
+
+def newton(sigma, iterations):
+    """Every P of Newton's iteration, as in the paper."""
+    normalized = sigma / np.trace(sigma, axis1=1, axis2=2)[:, None, None]
+    steps = [np.broadcast_to(np.eye(sigma.shape[-1]), sigma.shape)]
+    for _ in range(iterations):
+        p = steps[-1]
+        steps.append(0.5 * (3 * p - p @ p @ p @ normalized))
+    return steps
+
+
+def exact_whitening(sigma):
+    """The inverse root of symmetric matrices, by their eigenvalues (ZCA whitening)."""
+    values, vectors = np.linalg.eigh(sigma)
+    return (vectors / np.sqrt(values)[:, None, :]) @ vectors.swapaxes(1, 2)
+
+
+def decorrelated_batch_norm(x, gamma, beta, axis, groups, iterations, epsilon, weights=None):
+    """Returns `(y, count, mean, whitening)`, the latter `(groups, size, size)`."""
+    weights = None if weights is None else in_groups(np.broadcast_to(weights, np.shape(x)), axis, groups)
+    vectors = in_groups(x, axis, groups)
+    count, mean, sigma = covariance(vectors, epsilon, weights)
+    whitening = newton(sigma, iterations)[-1] / np.sqrt(np.trace(sigma, axis1=1, axis2=2))[:, None, None]
+    y = decorrelated_batch_norm_inference(x, gamma, beta, mean.ravel(), whitening, axis, groups)
+    return y, count.ravel(), mean.ravel(), whitening
+
+
+def decorrelated_batch_norm_inference(x, gamma, beta, mean, whitening, axis, groups):
+    """With given mean and whitening."""
+    mean, gamma, beta = (np.reshape(values, (groups, 1, -1)).astype(np.float64) for values in (mean, gamma, beta))
+    whitened = np.einsum("gij,gmj->gmi", np.asarray(whitening, np.float64), in_groups(x, axis, groups) - mean)
+    return out_of_groups(gamma * whitened + beta, np.shape(x), axis)
+
+
+def decorrelated_batch_norm_gradient(x, gamma, dy, axis, groups, iterations, epsilon, weights=None):
+    """The chain rule, backward through every step of the iteration. Returns `(dx, dgamma, dbeta)`."""
+    shape, x, dy = np.shape(x), in_groups(x, axis, groups), in_groups(dy, axis, groups)
+    weights = np.ones_like(x) if weights is None else in_groups(np.broadcast_to(weights, shape), axis, groups)
+    count, mean, sigma = covariance(x, epsilon, weights)
+    trace = np.trace(sigma, axis1=1, axis2=2)[:, None, None]
+    normalized, steps = sigma / trace, newton(sigma, iterations)
+    centred, whitening = x - mean, steps[-1] / np.sqrt(trace)
+
+    dbeta = dy.sum(1)
+    dgamma = (dy * np.einsum("gij,gmj->gmi", whitening, centred)).sum(1)
+    dwhitened = dy * np.reshape(gamma, (groups, 1, -1))
+    dwhitening = np.einsum("gmi,gmj->gij", dwhitened, centred)
+    dp, dnormalized = dwhitening / np.sqrt(trace), np.zeros_like(sigma)
+    for p in steps[-2::-1]:
+        p, back = p.swapaxes(1, 2), dp
+        s = normalized.swapaxes(1, 2)
+        dnormalized -= 0.5 * p @ p @ p @ back
+        dp = 1.5 * back - 0.5 * (back @ s @ p @ p + p @ back @ s @ p + p @ p @ back @ s)
+    dtrace = -0.5 * (dwhitening * whitening).sum((1, 2), keepdims=True) / trace
+    dtrace -= (dnormalized * normalized).sum((1, 2), keepdims=True) / trace
+    dsigma = dnormalized / trace + dtrace * np.eye(sigma.shape[-1])
+    share = weights / count
+    dcentred = np.einsum("gmi,gij->gmj", dwhitened, whitening)
+    dcentred += np.sqrt(share) * np.einsum("gmi,gij->gmj", np.sqrt(share) * centred, dsigma + dsigma.swapaxes(1, 2))
+    dx = dcentred - share * dcentred.sum(1, keepdims=True)
+    return out_of_groups(dx, shape, axis), dgamma.ravel(), dbeta.ravel()

@@ -60,6 +60,12 @@ def checked_choice(name, value, choices):
     return value
 
 
+def checked_count(name, value):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be an int ≥ 1. Received: {name}={value!r}.")
+    return value
+
+
 def checked_size(name, value):
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 2):
         raise ValueError(f"`{name}` must be None or an int ≥ 2. Received: {name}={value!r}.")
