@@ -29,7 +29,15 @@ Algorithm 1; Higham 2008, "Functions of Matrices", section 6.3, for the coupled 
 import tensorflow as tf
 
 from bn_keras.ops.compiler import compiled
-from bn_keras.ops.moments import broadcastable, moments, moving_average, other_axes, statistics_dtype
+from bn_keras.ops.cross_replica import average_over_replicas, replica_context
+from bn_keras.ops.moments import (
+    broadcastable,
+    moments,
+    moving_average,
+    other_axes,
+    refuse_single_values,
+    statistics_dtype,
+)
 from bn_keras.ops.normalize import scale_and_offset
 
 
@@ -56,7 +64,11 @@ def decorrelated_batch_norm_training(
 
     Returns:
         `(y, statistics)`: the output, of the dtype of `x`, and the statistics after this batch, which carry no
-        gradient. A batch with no element (or only weights of 0) leaves them as they were.
+        gradient. A batch with no element (or only weights of 0) leaves them as they were. Under a strategy
+        each replica is whitened by itself, and the statistics, the same on all, average those of all.
+
+    Raises:
+        ValueError: When it is known that there is one value per channel.
 
     Source: Huang et al. 2019, Algorithm 1.
 
@@ -71,8 +83,11 @@ def decorrelated_batch_norm_training(
     [[1.0, 0.0], [0.0, 1.0]]
     """
     settings = {"axis": axis, "groups": groups, "iterations": iterations, "epsilon": epsilon}
-    y, count, mean, whitening = whiten_batch(x, gamma, beta, weights, **settings)
-    return y, statistics_after(count, mean, whitening, statistics, momentum=momentum)
+    refuse_single_values(x.shape, (axis,))
+    y, *averages = whiten_batch(x, gamma, beta, weights, **settings)
+    if replica_context():
+        averages = average_over_replicas(*averages)
+    return y, statistics_after(averages, statistics, momentum=momentum)
 
 
 def decorrelated_batch_norm_inference(x, gamma, beta, mean, whitening, *, axis, groups):
@@ -102,8 +117,9 @@ def whiten_batch(x, gamma, beta, weights, *, axis, groups, iterations, epsilon):
     """The first half of training: the output, and what it was whitened by.
 
     Returns:
-        `(y, count, mean, whitening)`: the count (the sum of weights) and the mean are `(channels,)`, the
-        whitening is `(groups, size, size)`; none of the three carries a gradient.
+        `(y, (count, mean), (count, whitening))`: the output, and what it was whitened by, each with the sum of the
+        weights that it stands on. Count and mean are `(channels,)`, the whitening is `(groups, size, size)`; none
+        of them carries a gradient.
     """
     gamma, beta = scale_and_offset(gamma, beta, x, (axis,))
     centred, share, count, mean = _centred(x, weights, axis)
@@ -115,19 +131,20 @@ def whiten_batch(x, gamma, beta, weights, *, axis, groups, iterations, epsilon):
         covariance = tf.matmul(weighted, weighted, transpose_a=True)
     whitening = inverse_root(covariance + epsilon * identities(covariance.shape, covariance.dtype), iterations)
     y = _ungrouped(_affine(vectors, whitening, gamma, beta), x, axis)
-    return tf.cast(y, x.dtype), count, mean, tf.stop_gradient(whitening)
+    counts = count_of_groups(count, groups)[:, tf.newaxis, tf.newaxis]
+    return tf.cast(y, x.dtype), (count, mean), (tf.stop_gradient(counts), tf.stop_gradient(whitening))
 
 
 @compiled
-def statistics_after(count, mean, whitening, statistics, *, momentum):
+def statistics_after(averages, statistics, *, momentum):
     """The second half of training: the statistics after a batch of these moments.
 
     A channel without an element keeps its mean, and the group that it is in its whitening.
     """
-    counts = count_of_groups(count, whitening.shape[0])[:, tf.newaxis, tf.newaxis]
+    names = ("moving_mean", "moving_whitening")
     return {
-        "moving_mean": moving_average(statistics["moving_mean"], mean, momentum, count),
-        "moving_whitening": moving_average(statistics["moving_whitening"], whitening, momentum, counts),
+        name: moving_average(statistics[name], value, momentum, count)
+        for name, (count, value) in zip(names, averages, strict=True)
     }
 
 

@@ -135,10 +135,11 @@ def test_the_halves_of_training_are_the_whole(random):
     y, mean, whitening = train(x, groups=2, momentum=0.0)
     settings = {"axis": 2, "groups": 2, "iterations": 5, "epsilon": 1e-3}
     for weights in (None, tf.ones((1, 1, 1)), tf.ones((6, 1, 4))):
-        parts = ops.whiten_batch(x, None, None, weights, **settings)
-        np.testing.assert_array_equal(parts[1], [30] * 4)
-        for ours, truth in zip((parts[0], *parts[2:]), (y, mean, whitening), strict=True):
-            np.testing.assert_allclose(ours, truth, atol=1e-5)
+        part, *averages = ops.whiten_batch(x, None, None, weights, **settings)
+        np.testing.assert_allclose(part, y, atol=1e-5)
+        for (count, average), truth in zip(averages, (mean, whitening), strict=True):
+            assert np.all(count == 30)
+            np.testing.assert_allclose(average, truth, atol=1e-5)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -179,3 +180,8 @@ def test_xla_compiles_a_step_once(masked):
     forward = [each.signature for each in library if "forward_whiten_batch" in each.signature.name]
     assert forward
     assert not [output.name for each in forward for output in each.output_arg if output.type in INTEGERS]
+
+
+def test_one_value_per_channel_is_an_error_where_it_is_known():
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        train(tf.ones((1, 4)))

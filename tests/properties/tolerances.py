@@ -19,9 +19,10 @@ quantity sums up the absolute values of all that it is made of:
 | moving variance | its value before $+ \sigma^2$ |
 | inference | $|s x| + |s \mu| + |\beta|$, with $s = \gamma / \sqrt{\sigma^2 + \epsilon}$ |
 
-where $r = (|\mu| + \sigma) / \sqrt{\sigma^2 + \epsilon}$ is the size of the input in deviations, and $a, b$ are the means of $|g|$ and
-$|g \hat x|$ over what the moments are of. So an offset of 1,000 deviations costs three digits of x̂, as μ can be
-held no better than to $u |\mu|$, and no more: to lose $u r^2$, as a difference of squares does, breaks the promise.
+where $r = (|\mu| + \sigma) / \sqrt{\sigma^2 + \epsilon}$ is the size of the input in deviations, and $a, b$ are the
+means of $|g|$ and $|g \hat x|$ over what the moments are of. So an offset of 1,000 deviations costs three digits of
+x̂, as μ can be held no better than to $u |\mu|$, and no more: to lose $u r^2$, as a difference of squares does,
+breaks the promise.
 """
 
 import collections
