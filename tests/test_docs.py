@@ -1,0 +1,28 @@
+"""The pages of docs/ speak of what is there."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = sorted(ROOT.glob("docs/*.md"))
+TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", (ROOT / "docs" / "pitfalls.md").read_text())))
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_tests_that_are_named_exist(test):
+    path, name = test.split("::")
+    assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.MULTILINE), test
+
+
+def test_the_page_names_a_test_for_each_pitfall():
+    rows = [line for line in (ROOT / "docs" / "pitfalls.md").read_text().splitlines() if re.match(r"\| \d", line)]
+    assert len(rows) > 20
+    assert all("`tests/" in row for row in rows)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
