@@ -208,7 +208,7 @@ def _updated(statistics, count, mean, variance, *, momentum, epsilon, renorm_mom
     else:
         after["moving_variance"] = moving_average(statistics["moving_variance"], variance, momentum, count)
     after["moving_mean"] = moving_average(statistics["moving_mean"], mean, momentum, count)
-    return after
+    return {name: tf.stop_gradient(value) for name, value in after.items()}
 
 
 _compiled_normalized, _compiled_finished, _compiled_updated = map(compiled, (_normalized, _finished, _updated))

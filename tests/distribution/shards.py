@@ -5,7 +5,6 @@ synchronized layer, of each group for one with a `group_size`, each by itself fo
 moving statistics are then the averages over these, weighted by their counts.
 """
 
-import collections
 import json
 
 import keras
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from bn_keras import BatchNorm, SyncBatchNorm
+from tests.distribution.collectives import collectives
 from tests.distribution.uneven_batch import mirrored
 
 SIZES = (7, 1, 0, 5)
@@ -33,7 +33,7 @@ def gradients_of_a_step(layer, x, dy, mask):
     return y, *tape.gradient(y, [x, *layer.trainable_variables], dy)
 
 
-def case(strategy, random, shape, offset=2.0, masked=False, together=4, collectives=2, **arguments):
+def case(strategy, random, shape, offset=2.0, masked=False, together=4, expected=2, **arguments):
     """The largest difference between shards and the `together` neighbours, and the collectives of the step."""
     keras.utils.set_random_seed(0)
     x, dy = (random.normal(mean, 3, (sum(SIZES), *shape)).astype(np.float32) for mean in (offset, 0))
@@ -64,8 +64,8 @@ def case(strategy, random, shape, offset=2.0, masked=False, together=4, collecti
         differences.append(difference(replicas[0], true))
     return {
         "difference": float(max(differences)),
-        "collectives": count_collectives(step.get_concrete_function(*inputs)),
-        "expected": collectives,
+        "collectives": for_each_replica(step.get_concrete_function(*inputs)),
+        "expected": expected,
     }
 
 
@@ -90,11 +90,8 @@ def difference(a, b):
     return np.abs(a - b).max() / max(1, np.abs(b).max())
 
 
-def count_collectives(function):
-    """The collective ops in a graph, for each replica."""
-    definition = function.graph.as_graph_def()
-    nodes = list(definition.node) + [node for each in definition.library.function for node in each.node_def]
-    return sum(collections.Counter(node.op for node in nodes if "Collective" in node.op).values()) / len(SIZES)
+def for_each_replica(function):
+    return collectives(function) / len(SIZES)
 
 
 def collectives_in_inference(strategy):
@@ -106,7 +103,30 @@ def collectives_in_inference(strategy):
     def infer(x):
         return strategy.run(lambda x: layer(x), (x,))
 
-    return count_collectives(infer.get_concrete_function(sharded(strategy, np.ones((13, 3), np.float32))))
+    return for_each_replica(infer.get_concrete_function(sharded(strategy, np.ones((13, 3), np.float32))))
+
+
+def penalty_gradient(layer, x):
+    """The gradient of the squared gradient of a loss of third order."""
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            loss = tf.reduce_sum(layer(x, training=True) ** 3)
+        penalty = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+    return outer.gradient(penalty, x)
+
+
+def second_derivatives(strategy, random):
+    """The largest relative difference of a gradient penalty's gradient between shards and whole, in float64."""
+    x = random.normal(2, 3, (sum(SIZES), 3))
+    with strategy.scope():
+        layer = SyncBatchNorm(dtype="float64")
+        layer.build(x.shape)
+    step = tf.function(lambda x: strategy.run(penalty_gradient, (layer, x)))
+    ours = np.concatenate(strategy.experimental_local_results(step(sharded(strategy, x))))
+    truth = penalty_gradient(BatchNorm(dtype="float64"), tf.constant(x)).numpy()
+    return float(np.abs(ours - truth).max() / np.abs(truth).max())
 
 
 def keras_with_a_mask(strategy, random):
@@ -121,7 +141,7 @@ def keras_with_a_mask(strategy, random):
 
     x = sharded(strategy, random.normal(size=(sum(SIZES), 3)).astype(np.float32))
     mask = sharded(strategy, np.ones(sum(SIZES), bool))
-    count = count_collectives(step.get_concrete_function(x, None))
+    count = for_each_replica(step.get_concrete_function(x, None))
     step(x, mask)
     first, second, *_ = (replica.numpy() for replica in layer.moving_mean.value.values)
     return {"collectives": count, "synchronized": np.allclose(first, second)}
@@ -158,17 +178,18 @@ if __name__ == "__main__":
         "groups of 2": case(strategy, random, (4, 3), together=2),
         "groups of 2, mask": case(strategy, random, (4, 3), together=2, masked=True),
         "groups of 2, two axes": case(strategy, random, (3, 4, 5), together=2, axis=[1, 3]),
-        "plain": case(strategy, random, (4, 3), together=1, collectives=1),
-        "plain, mask": case(strategy, random, (4, 3), together=1, collectives=1, masked=True),
-        "plain, two axes": case(strategy, random, (3, 4, 5), together=1, collectives=1, axis=[1, 3]),
-        "plain, fused": case(strategy, random, (16, 16, 8), together=1, collectives=1, fused=True),
-        "plain, virtual": case(strategy, random, (4, 3), together=1, collectives=1, virtual_batch_size=2),
-        "plain, renorm": case(strategy, random, (40, 3), together=1, collectives=1, renorm=True, unbiased=False),
-        "plain, average of all": case(strategy, random, (4, 3), together=1, collectives=1, bias_correction=True),
+        "plain": case(strategy, random, (4, 3), together=1, expected=1),
+        "plain, mask": case(strategy, random, (4, 3), together=1, expected=1, masked=True),
+        "plain, two axes": case(strategy, random, (3, 4, 5), together=1, expected=1, axis=[1, 3]),
+        "plain, fused": case(strategy, random, (16, 16, 8), together=1, expected=1, fused=True),
+        "plain, virtual": case(strategy, random, (4, 3), together=1, expected=1, virtual_batch_size=2),
+        "plain, renorm": case(strategy, random, (40, 3), together=1, expected=1, renorm=True, unbiased=False),
+        "plain, average of all": case(strategy, random, (4, 3), together=1, expected=1, bias_correction=True),
     }
     result = {
         "cases": result,
         "collectives in inference": collectives_in_inference(strategy),
+        "second derivatives": second_derivatives(strategy, random),
         "keras": keras_with_a_mask(strategy, random),
         "variance": variance_at_a_large_offset(strategy, random),
     }

@@ -1,0 +1,109 @@
+"""Every public layer with its arguments: what all tests of this folder run through.
+
+A new layer or option is one line in `CASES`.
+"""
+
+import dataclasses
+
+import pytest
+
+from bn_keras import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
+
+LARGE = (256, 4, 4, 16)  # 65,536 elements: from here on batch norm takes TensorFlow's kernel by itself
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # each is equal to itself alone, so that it can be a key
+class Case:
+    """A layer with its arguments, and an input that it takes.
+
+    `statistics`: training has moments of the batch, which inference has not; `mask`: they heed a mask.
+    `variant`: differs from another case in shapes, kernels and weights alone: left out of what takes long.
+    """
+
+    name: str
+    layer: type
+    arguments: dict
+    shape: tuple = (6, 5, 4)
+    statistics: bool = False
+    mask: bool = False
+    variant: bool = False
+
+    def make(self, **changes):
+        return self.layer(**self.arguments | changes)
+
+    def exact(self, **changes):
+        """The same in float64, which TensorFlow's kernel does not take."""
+        kernel = {"fused": None} if "fused" in self.arguments else {}
+        return self.make(dtype="float64", **kernel, **changes)
+
+    @property
+    def needs_the_kernel(self):
+        return self.arguments.get("fused") is True
+
+    @property
+    def synchronized(self):
+        return getattr(self.make(), "synchronized", False)
+
+    @property
+    def axes(self):
+        axis = self.arguments.get("axis", -1)
+        return axis if isinstance(axis, list) else [axis]
+
+    def __str__(self):
+        return self.name
+
+
+def over_the_batch(name, layer, shape=(6, 5, 4), mask=True, variant=False, **arguments):
+    return Case(name, layer, arguments, shape, statistics=True, mask=mask, variant=variant)
+
+
+def per_example(name, layer, shape=(6, 5, 4), variant=False, **arguments):
+    return Case(name, layer, arguments, shape, variant=variant)
+
+
+CASES = [
+    over_the_batch("batch", BatchNorm),
+    over_the_batch("batch_of_vectors", BatchNorm, variant=True, shape=(6, 4)),
+    over_the_batch("batch_channels_first", BatchNorm, axis=1),
+    over_the_batch("batch_two_axes", BatchNorm, shape=(6, 3, 2, 4), axis=[1, 3]),
+    over_the_batch("batch_average_of_all", BatchNorm, momentum=None),
+    over_the_batch("batch_bias_corrected", BatchNorm, bias_correction=True, momentum=0.9),
+    over_the_batch("batch_renorm", BatchNorm, renorm=True),
+    over_the_batch(
+        "batch_renorm_clipped", BatchNorm, variant=True, renorm=True, renorm_clipping={"rmin": 0.5, "dmax": 0.5}
+    ),
+    over_the_batch("batch_virtual", BatchNorm, virtual_batch_size=4),
+    over_the_batch("batch_biased", BatchNorm, unbiased=False),
+    over_the_batch("batch_without_offset", BatchNorm, variant=True, center=False),
+    over_the_batch("batch_without_scale", BatchNorm, variant=True, scale=False),
+    over_the_batch("batch_large", BatchNorm, variant=True, shape=LARGE),
+    over_the_batch("batch_fused", BatchNorm, shape=LARGE, mask=False, fused=True),
+    over_the_batch("batch_not_fused", BatchNorm, variant=True, shape=LARGE, fused=False),
+    over_the_batch("batch_synchronized", BatchNorm, variant=True, synchronized=True),
+    over_the_batch("sync", SyncBatchNorm),
+    over_the_batch("sync_channels_first", SyncBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1),
+    over_the_batch("sync_average_of_all", SyncBatchNorm, momentum=None),
+    over_the_batch("sync_renorm", SyncBatchNorm, renorm=True),
+    over_the_batch("decorrelated", DecorrelatedBatchNorm, iterations=3),
+    # No mask: one over the channels, which come first here, would part those of a group.
+    over_the_batch(
+        "decorrelated_groups", DecorrelatedBatchNorm, variant=True, mask=False, shape=(6, 4, 3, 2), axis=1, groups=2
+    ),
+    per_example("layer", LayerNorm),
+    per_example("layer_two_axes", LayerNorm, variant=True, axis=[1, 2]),
+    per_example("layer_without_offset", LayerNorm, variant=True, center=False),
+    per_example("layer_without_scale", LayerNorm, variant=True, scale=False),
+    per_example("group", GroupNorm, groups=2),
+    per_example("group_channels_first", GroupNorm, variant=True, shape=(6, 4, 3, 2), axis=1, groups=2, center=False),
+    per_example("instance", InstanceNorm),
+    per_example("instance_channels_first", InstanceNorm, variant=True, axis=1, scale=False),
+    per_example("rms", RMSNorm),
+    per_example("rms_two_axes", RMSNorm, variant=True, axis=[1, 2]),
+]
+DISTINCT = [case for case in CASES if not case.variant]
+WITH_STATISTICS = [case for case in CASES if case.statistics]
+WITH_MASK = [case for case in CASES if case.mask]
+
+
+def every(cases):
+    return pytest.mark.parametrize("case", cases, ids=str)

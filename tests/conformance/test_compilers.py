@@ -1,0 +1,78 @@
+"""Eager, `tf.function` and XLA: the same numbers, and no trace too many."""
+
+import sys
+
+import pytest
+import tensorflow as tf
+
+import bn_keras.ops
+from tests.conformance.cases import CASES, DISTINCT, every
+from tests.conformance.steps import all_close, data, outcome, ready
+
+
+def traces():
+    """How often each compiled function of the ops has been traced."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(bn_keras.ops.__name__ + ".")]
+    return {
+        id(function): function.experimental_get_tracing_count()
+        for module in modules
+        for function in vars(module).values()
+        if hasattr(function, "experimental_get_tracing_count")
+    }
+
+
+@every(CASES)
+def test_one_trace_per_shape_and_mode(random, case):
+    x, _ = data(case, random, shape=(11, *case.shape[1:]))
+
+    def train_and_infer(layer):
+        for training in (True, False):
+            layer(x, training=training)
+
+    before = traces()
+    train_and_infer(case.make())
+    first = traces()
+    assert all(first[function] - before.get(function, 0) <= 1 for function in first)
+    layer = case.make()
+    for _ in range(3):
+        train_and_infer(layer)
+    assert traces() == first
+
+
+@every(DISTINCT)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_compiled_is_eager(random, case, training, jit_compile):
+    if jit_compile and case.needs_the_kernel and training:
+        pytest.skip("fused=True is refused under XLA, which would lower the kernel to a formula that cancels")
+    x, dy = data(case, random)
+    layer = ready(case.make(), case, random)
+    weights = layer.get_weights()
+    eager = outcome(layer, x, dy, training)
+    layer.set_weights(weights)
+    compiled = tf.function(lambda x, dy: outcome(layer, x, dy, training), jit_compile=jit_compile)
+    all_close(compiled(x, dy), eager, 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("case", "masked"),
+    [(case, masked) for case in CASES for masked in {False, case.mask} if not case.needs_the_kernel],
+    ids=str,
+)
+def test_xla_compiles_a_shape_once(case, masked):
+    """What the forward pass hands to the backward pass holds no shapes: XLA would have to know them, batch by batch."""
+    layer = case.make()
+    layer.build(case.shape)
+
+    @tf.function(jit_compile=True, input_signature=[tf.TensorSpec((None, *case.shape[1:]))])
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True, **({"mask": x[..., 0] > 0} if masked else {}))
+        return tape.gradient(y, x)
+
+    library = step.get_concrete_function().graph.as_graph_def().library.function
+    forward = [each.signature for each in library if "forward_" in each.signature.name]
+    assert forward
+    integers = (tf.int32.as_datatype_enum, tf.int64.as_datatype_enum)
+    assert not [output.name for each in forward for output in each.output_arg if output.type in integers]

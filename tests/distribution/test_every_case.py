@@ -1,0 +1,68 @@
+"""Every layer through `fit` under MirroredStrategy, with a last batch that some replicas get nothing of."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.conformance.cases import DISTINCT, every
+from tests.conformance.test_export import SCRIPT
+from tests.processes import result_of, results_of, start
+
+RUNS = {"2 replicas": (2, 9, 4), "4 replicas": (4, 17, 8)}  # replicas, samples, batch
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What each run says, and its files. They go side by side."""
+    folders = [tmp_path_factory.mktemp("fit") for _ in RUNS]
+    processes = [
+        start(["-m", "tests.distribution.fit_every_case", *map(str, numbers), str(folder)])
+        for numbers, folder in zip(RUNS.values(), folders, strict=True)
+    ]
+    return dict(zip(RUNS, zip(results_of(processes, seconds=300), folders, strict=True), strict=True))
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request, runs):
+    return runs[request.param]
+
+
+@pytest.fixture(scope="module")
+def loaded(run):
+    """What the saved model and the exported one predict in processes without a strategy."""
+    _, folder = run
+    result = result_of("-I", str(SCRIPT), str(folder / "model"), cwd=folder)
+    inputs = dict(np.load(folder / "model" / "inputs.npz"))
+    (exported,) = np.load(folder / "model" / "outputs.npz").values()
+    return keras.models.load_model(folder / "model.keras").predict(inputs, verbose=0), exported, result
+
+
+def test_losses_are_finite(run):
+    assert np.isfinite(run[0]["losses"]).all()
+
+
+@every(DISTINCT)
+def test_all_is_finite(run, case):
+    assert run[0]["finite"][case.name]
+    assert run[0]["predictions"][case.name]
+
+
+@every(DISTINCT)
+def test_trainable_weights_are_the_same_on_all_replicas(run, case):
+    assert run[0]["trainable weights"][case.name]
+
+
+@every(DISTINCT)
+def test_statistics_are_the_same_on_all_replicas(run, case):
+    assert run[0]["statistics"][case.name]
+
+
+@every(DISTINCT)
+def test_a_process_without_a_strategy_predicts_the_same(run, loaded, case):
+    column, predicted = DISTINCT.index(case), np.load(run[1] / "predicted.npy")
+    for other in loaded[:2]:
+        np.testing.assert_allclose(other[:, column], predicted[:, column], rtol=0, atol=1e-5)
+
+
+def test_the_exported_model_holds_no_collectives(loaded):
+    assert loaded[-1] == {"blocked": True, "collectives": {"model": []}}

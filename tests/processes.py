@@ -1,0 +1,41 @@
+"""Scripts that tests run in processes of their own, and what they print last: `RESULT` and a line of JSON."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def start(arguments, cwd=ROOT, **settings):
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
+    )
+
+
+def results_of(processes, seconds):
+    """The results of processes that run side by side. Those that take longer are ended, and what they said is shown."""
+    end, outputs, late = time.monotonic() + seconds, [], False
+    for process in processes:
+        try:
+            outputs.append(process.communicate(timeout=max(0.1, end - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            outputs.append(process.communicate())
+            late = True
+    said = "\n\n".join(f"process {i}:\n{out[-1000:]}\n{err[-3000:]}" for i, (out, err) in enumerate(outputs))
+    assert not late, f"not done after {seconds} s\n{said}"
+    found = [[line for line in out.splitlines() if line.startswith("RESULT ")] for out, _ in outputs]
+    assert all(found), said
+    return [json.loads(lines[-1].removeprefix("RESULT ")) for lines in found]
+
+
+def result_of(*arguments, cwd=ROOT, seconds=180):
+    return results_of([start(arguments, cwd)], seconds)[0]
+
+
+def script_result(module, *arguments):
+    """The result of `python -m module`."""
+    return result_of("-m", module, *arguments)
