@@ -85,10 +85,7 @@ CASES = [
     over_the_batch("sync_average_of_all", SyncBatchNorm, momentum=None),
     over_the_batch("sync_renorm", SyncBatchNorm, renorm=True),
     over_the_batch("decorrelated", DecorrelatedBatchNorm, iterations=3),
-    # No mask: one over the channels, which come first here, would part those of a group.
-    over_the_batch(
-        "decorrelated_groups", DecorrelatedBatchNorm, variant=True, mask=False, shape=(6, 4, 3, 2), axis=1, groups=2
-    ),
+    over_the_batch("decorrelated_groups", DecorrelatedBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1, groups=2),
     per_example("layer", LayerNorm),
     per_example("layer_two_axes", LayerNorm, variant=True, axis=[1, 2]),
     per_example("layer_without_offset", LayerNorm, variant=True, center=False),
