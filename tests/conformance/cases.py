@@ -81,6 +81,7 @@ CASES = [
     over_the_batch("batch_not_fused", BatchNorm, variant=True, shape=LARGE, fused=False),
     over_the_batch("batch_synchronized", BatchNorm, variant=True, synchronized=True),
     over_the_batch("sync", SyncBatchNorm),
+    over_the_batch("sync_groups", SyncBatchNorm, variant=True, group_size=2),
     over_the_batch("sync_channels_first", SyncBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1),
     over_the_batch("sync_average_of_all", SyncBatchNorm, momentum=None),
     over_the_batch("sync_renorm", SyncBatchNorm, renorm=True),
