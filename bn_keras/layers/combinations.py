@@ -37,21 +37,22 @@ NEEDED = {"group_size=n": "synchronized=True"}
 
 
 def refusals(arguments):
-    """Why these arguments (a dict that has the name of each option) cannot be combined."""
+    """What cannot be combined in these arguments (a dict that has the name of each option): the options, and why."""
     on = {name for name, is_on in OPTIONS.items() if is_on(arguments)}
     for name, other in NEEDED.items():
         if name in on and other not in on:
-            yield f"`{name}` needs `{other}`"
+            yield (name, other), f"`{name}` needs `{other}`", f"Pass {other} too"
     for (name, other), reason in REFUSED.items():
         if name in on and other in on:
-            yield f"`{name}` cannot be combined with `{other}`: {reason}"
+            yield (name, other), f"`{name}` cannot be combined with `{other}`: {reason}", "Leave one at its default"
 
 
 def check_combination(**arguments):
     """Raises `ValueError` with the reason, if there is one."""
-    for reason in refusals(arguments):
-        received = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value not in (None, False))
-        raise ValueError(f"{reason}. Received: {received or arguments}. Leave one of the two at its default.")
+    for names, reason, advice in refusals(arguments):
+        options = [name.partition("=")[0] for name in names]
+        received = ", ".join(f"{option}={arguments[option]!r}" for option in options)
+        raise ValueError(f"{reason}. Received: {received}. {advice}.")
 
 
 def page():
