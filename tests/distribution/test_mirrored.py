@@ -22,5 +22,5 @@ def test_shards_are_the_whole_batch():
     assert results["second derivatives"] < 1e-10
     assert results["keras"]["collectives"] > 2, "Keras was meant to take more"
     assert not results["keras"]["synchronized"], "Keras was meant to leave out what has a mask"
-    assert results["variance"]["ours"] < 1e-4
+    assert results["variance"]["ours"] < 2e-6
     assert results["variance"]["keras"] > 0.1, "Keras' variance was meant to cancel"

@@ -121,7 +121,9 @@ def test_second_derivatives_of_the_fused_path(random, offset):
 def test_a_mean_that_the_kernel_would_lose(random, shape, axis, ratio):
     """One far channel is enough: it is right, and so are the others, forward and backward."""
     offset = np.where(np.arange(8) == 5, ratio, 1).reshape([8 if i == axis % 4 else 1 for i in range(4)])
-    x, dy = (tf.constant(random.normal(mean, 1, shape), tf.float32) for mean in (offset, 0))
+    values = random.normal(size=shape)
+    x = tf.constant(offset + values, tf.float32)
+    dy = tf.constant(values + random.normal(size=shape), tf.float32)  # so that much goes through the deviation
     gamma = np.linspace(0.5, 2, 8)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -132,7 +134,8 @@ def test_a_mean_that_the_kernel_would_lose(random, shape, axis, ratio):
     np.testing.assert_allclose(variance, true_variance, rtol=1e-4)
     np.testing.assert_allclose(y, true_y, atol=2e-4)
     true_dx = reference.batch_norm_gradient(x, gamma, dy, axis, 1e-3)[0]
-    np.testing.assert_allclose(tape.gradient(y, x, dy), true_dx, atol=2e-4)
+    # The gradient kernel takes the mean rounded to float32: half a thousandth of a deviation, for 10⁴ of them.
+    np.testing.assert_allclose(tape.gradient(y, x, dy), true_dx, atol=1e-3)
 
     if axis == -1:
         _, lost, _ = fused._kernel(x, tf.ones(8), tf.zeros(8), 1e-3, "NHWC")

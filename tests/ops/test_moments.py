@@ -64,3 +64,13 @@ def test_count_of_an_unknown_batch():
         return ops.element_count(x, [0, 1], tf.float32)
 
     assert float(count(tf.ones([4, 5, 3]))) == 20
+
+
+def test_the_variance_of_a_constant_is_never_negative():
+    """Both terms of it are then roundings: the difference was −10⁻³ here, more than ε, and the output NaN."""
+    constants = tf.constant([-10577.9287109375, 6011.25732421875, 0.1, 1e4])
+    for count in (65537, 4097, 3):
+        x = tf.repeat(constants[tf.newaxis], count, axis=0)
+        _, mean, variance = ops.moments(x, axes=[0])
+        assert np.all(variance >= 0)
+        np.testing.assert_allclose(mean[0], constants, rtol=1e-6)
