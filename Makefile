@@ -25,10 +25,10 @@ check: $(VENV)/.dev  ## style, without changing anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.bench  ## training steps of a layer beside its peers
-	$(BIN)/python benchmarks/layers.py
-
 # With PyTorch too where it is installed: its usual wheel brings gigabytes for GPUs, so it is not in the extra.
+bench: $(VENV)/.bench  ## what is missing in benchmarks/: the layers' speed beside their peers; and its page
+	$(BIN)/bn-keras bench --out benchmarks --readme README.md --resume
+
 accuracy: $(VENV)/.bench  ## how exact the layers are beside their peers: docs/accuracy.md
 	$(BIN)/python -m benchmarks.accuracy --out docs/accuracy.md
 
@@ -54,7 +54,7 @@ clean:  ## remove what was made here
 # One mark per extra: made again when what is to be installed changes.
 $(VENV)/.lab: extras := lab
 $(VENV)/.dev: extras := lab,dev
-$(VENV)/.bench: extras := bench
+$(VENV)/.bench: extras := lab,bench
 $(VENV)/.lab $(VENV)/.dev $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[$(extras)]" $(PINS)
 	@touch $@

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 
 try:
     import click
@@ -11,6 +12,11 @@ try:
     import rich.table
 
     from bn_keras import __version__, experiments
+    from bn_keras.bench import pages as bench_pages
+    from bn_keras.bench import report as bench_report
+    from bn_keras.bench.cases import GROUPS
+    from bn_keras.bench.results import RESULTS, ResultsError
+    from bn_keras.bench.run import BenchError, Watcher, bench
     from bn_keras.experiments import report
 except ImportError as error:
     sys.exit(f"bn-keras needs the extra `lab` ({error}). Install it: pip install 'bn_keras[lab]'")
@@ -109,6 +115,46 @@ def zoo(directory):
         raise click.ClickException(str(error)) from None
 
 
+@cli.command("bench")
+@click.option("--group", "groups", multiple=True, metavar="GROUP", help="One of the groups below; may be repeated.")
+@click.option("--peer", "peers", multiple=True, metavar="PEER", help="bn_keras, keras, …; may be repeated.")
+@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="Turns of each peer.")
+@click.option("--out", default="benchmarks", show_default=True, metavar="DIR", help="For results.json and its page.")
+@click.option(
+    "--readme",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A page with the marks of the performance table, to be filled.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the finished cases in --out.")
+@click.option("--quick", is_flag=True, help="Tiny inputs and 2 rounds: whether everything runs.")
+def run_bench(out, readme, rounds, quick, **choice):
+    """Measure the layers beside their peers, in turns.
+
+    Leave the machine alone meanwhile. The groups:
+    """
+    console, errors = rich.console.Console(), rich.console.Console(stderr=True)
+    try:
+        with BenchProgress(errors) as progress:
+            results = bench(out, rounds=2 if quick else rounds, quick=quick, watcher=progress, **choice)
+        written = bench_pages.write_pages(out, readme)
+    except BenchError as error:
+        raise click.UsageError(str(error)) from None
+    except (ResultsError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"Interrupted. The finished cases are in {out}/{RESULTS}; the same command with --resume goes on from them."
+        ) from None
+    for group, columns, rows in bench_report.sections(results):
+        print_table(console, GROUPS[group].title, columns, rows)
+    for line in bench_report.left_out(results):
+        errors.print(f"Left out: {line}", markup=False)
+    console.print(f"\nEvery round: {out}/{RESULTS}   Page: {written[0]}")
+
+
+run_bench.help += "".join(f"\n\n{name}: {group.title}." for name, group in GROUPS.items())
+
+
 def recipe_of(preset, data, changes):
     """The recipe of what was typed; what it cannot have is told in the words of the command line."""
     try:
@@ -136,7 +182,8 @@ def show(results, console):
 
 def print_table(console, title, columns, rows):
     console.print(f"\n{title}")
-    table = rich.table.Table(*columns, box=rich.box.SIMPLE_HEAD, collapse_padding=True)
+    foldable = [rich.table.Column(column, overflow="fold") for column in columns]
+    table = rich.table.Table(*foldable, box=rich.box.SIMPLE_HEAD, collapse_padding=True)
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -195,6 +242,39 @@ class Progress:
         if not self.console.is_terminal:
             end = f"diverged at step {run['diverged_at']:,}" if run["diverged_at"] else f"{run['accuracy'][-1]:.2%}"
             self.console.print(f"run {self.done} of {self.runs}: {self.name}: {end}, {run['seconds'][-1]:.1f} s")
+
+
+class BenchProgress(Watcher):
+    """A line for each case that is finished; on a terminal, what is being measured and the time left."""
+
+    def __init__(self, console):
+        self.console = console
+        self.status = console.status("starting")
+
+    def __enter__(self):
+        if self.console.is_terminal:
+            self.status.start()
+        return self
+
+    def __exit__(self, *error):
+        self.status.stop()
+
+    def begin(self, cases, done, missing):
+        self.cases, self.done, self.done_before = cases, done, done
+        self.started = time.monotonic()
+        for peer, packages in missing.items():
+            self.console.print(f"{peer} is left out: it needs {' and '.join(packages)}. See `bench` in setup.cfg.")
+
+    def case_begins(self, group, case):
+        self.name = f"case {self.done + 1} of {self.cases}: {group} {bench_report.size(case.shape)} {case.mode}"
+        seconds = time.monotonic() - self.started
+        measured = self.done - self.done_before
+        left = f", about {seconds / measured * (self.cases - self.done) / 60:.0f} min left" if measured else ""
+        self.status.update(self.name + left)
+
+    def case_ended(self, entry):
+        self.done += 1
+        self.console.print(f"{self.name}: {bench_report.summary(entry)}", markup=False)
 
 
 main = cli

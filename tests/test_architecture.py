@@ -13,11 +13,12 @@ MAY_IMPORT = {
     "layers": {"ops"},
     "models": {"ops", "layers"},
     "experiments": {"ops", "layers", "models"},
-    "cli": {"ops", "layers", "models", "experiments"},
+    "bench": {"ops", "layers", "models"},
+    "cli": {"ops", "layers", "models", "experiments", "bench"},
     "__init__": {"layers"},
     "__main__": {"cli"},
 }
-CORE = {"ops", "layers", "models", "__init__"}
+CORE = {"ops", "layers", "models"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

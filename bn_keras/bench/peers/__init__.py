@@ -1,0 +1,61 @@
+"""The libraries that are measured side by side. Each has a module with `prepare(case)`.
+
+`prepare` returns a function that makes one call and returns when its results are there: all outputs and all
+gradients, so that nothing can be left out. It raises `NotOfferedError` where the peer has no such layer or mode.
+"""
+
+import dataclasses
+import importlib
+import importlib.metadata
+import importlib.util
+
+import numpy as np
+
+from bn_keras import __version__
+
+EPSILON, MOMENTUM, GROUPS = 1e-3, 0.99, 32
+
+
+class NotOfferedError(Exception):
+    """The peer has nothing to compare; the message says what is missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """Where a peer's `prepare` is, and the packages that it needs beside TensorFlow and Keras."""
+
+    module: str
+    packages: tuple = ()
+
+    @property
+    def missing(self):
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+
+
+PEERS = {
+    "bn_keras": Peer("bn_keras.bench.peers.ours"),
+    "keras": Peer("bn_keras.bench.peers.keras3"),
+    "tf_keras": Peer("bn_keras.bench.peers.keras2", ("tf_keras",)),
+    "fused_op": Peer("bn_keras.bench.peers.fused_op"),
+    "torch": Peer("bn_keras.bench.peers.pytorch", ("torch",)),
+    "torch channels-last": Peer("bn_keras.bench.peers.pytorch_channels_last", ("torch",)),
+    "jax": Peer("bn_keras.bench.peers.flax_linen", ("jax", "flax")),
+}
+
+
+def load(name):
+    """The module of a peer, by its name or by its dotted path."""
+    return importlib.import_module(PEERS[name].module if name in PEERS else name)
+
+
+def versions():
+    """Of the packages that are there."""
+    packages = ["tensorflow", "keras", "numpy", *(name for peer in PEERS.values() for name in peer.packages)]
+    found = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
+    return {"bn_keras": __version__} | found
+
+
+def inputs_of(case):
+    """x and dy in float32; the offset keeps a mean from being zero."""
+    random = np.random.default_rng(0)
+    return tuple(random.normal(mean, 1, case.shape).astype(np.float32) for mean in (0.5, 0.0))

@@ -1,0 +1,165 @@
+"""Results as rows of text: for the terminal, the benchmark's page and the README."""
+
+import statistics
+
+from bn_keras.bench.cases import GROUPS, case_of
+from bn_keras.bench.results import entries_of
+
+COLUMNS = ("shape", "mode", "peer", "ms (min–max)", "time over {base} (min–max)", "times the floor")
+MEMORY_COLUMNS = ("shape", "layer", "peer", "tensors of x's size")
+README_COLUMNS = ("layer", "shape", "bn_keras, ms", "Keras, ms", "Keras over bn_keras")
+BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
+NAMES = {"batch": "BatchNorm", "layer": "LayerNorm", "rms": "RMSNorm", "group": "GroupNorm", "instance": "InstanceNorm"}
+
+
+def sections(results):
+    """`(group, columns, rows)` of every group that has figures, in the order of the groups."""
+    for name, group in GROUPS.items():
+        entries = [entry for entry in entries_of(results, name) if figures(entry)]
+        if not entries:
+            continue
+        if group.kind == "memory":
+            yield name, MEMORY_COLUMNS, [row for entry in entries for row in memory_rows(entry)]
+        else:
+            base = base_of(name, entries[0])
+            columns = tuple(column.format(base=base) for column in COLUMNS)
+            yield name, columns, [row for entry in entries for row in rows_of(entry, base)]
+
+
+def base_of(group, entry):
+    """The peer that the others are compared with: the first of the group that was measured."""
+    return next(name for name in GROUPS[group].peers if name in entry["peers"])
+
+
+def rows_of(entry, base):
+    """A row for each peer that has times; the case is named in the first."""
+    case = case_of(entry)
+    floor, first = floor_ms(entry), (size(case.shape) + axis_text(case), mode_text(case))
+    rows = []
+    for name, peer in measured(entry).items():
+        multiple = "–" if floor is None else number(statistics.median(peer["ms"]) / floor)
+        facts = "".join(f", {count} {fact}" for fact, count in peer["facts"].items())
+        rows.append((*first, name + facts, spread(peer["ms"]), ratio_text(entry, name, base), multiple))
+        first = ("", "")
+    return rows
+
+
+def memory_rows(entry):
+    case = case_of(entry)
+    first = (size(case.shape), NAMES.get(case.layer, case.layer))
+    rows = []
+    for name, peer in entry["peers"].items():
+        if "tensors" in peer:
+            rows.append((*first, name, f"{peer['tensors'][0]:.2f}"))
+            first = ("", "")
+    return rows
+
+
+def figures(entry):
+    """`{peer: list of figures}`: milliseconds, or tensors."""
+    found = {name: peer.get("ms") or peer.get("tensors") for name, peer in entry["peers"].items()}
+    return {name: each for name, each in found.items() if each}
+
+
+def measured(entry):
+    return {name: peer for name, peer in entry["peers"].items() if peer.get("ms")}
+
+
+def left_out(results):
+    """A line for each reason that a peer has no figures, the first of its cases named."""
+    lines = {}
+    for entry in results["cases"]:
+        for name, peer in entry["peers"].items():
+            if "left_out" in peer:
+                lines.setdefault((name, peer["left_out"]), []).append(entry["group"])
+    return [f"{name}: {why} ({', '.join(dict.fromkeys(groups))})" for (name, why), groups in lines.items()]
+
+
+def summary(entry):
+    """A case in a line."""
+    found = [f"{name} {number(statistics.median(peer['ms']))} ms" for name, peer in measured(entry).items()]
+    found += [f"{name} {peer['tensors'][0]} tensors" for name, peer in entry["peers"].items() if "tensors" in peer]
+    found += [f"{name} left out" for name, peer in entry["peers"].items() if "left_out" in peer]
+    return ", ".join(found)
+
+
+def ratios(entry, name, base):
+    """The times of a peer over those of another, round by round; none if either was not measured."""
+    peers = measured(entry)
+    if name not in peers or base not in peers:
+        return []
+    return [theirs / ours for theirs, ours in zip(peers[name]["ms"], peers[base]["ms"], strict=True)]
+
+
+def ratio_text(entry, name, base):
+    if name == base:
+        return "1"
+    each = ratios(entry, name, base)
+    return f"{statistics.median(each):.2f} ({min(each):.2f}–{max(each):.2f})" if each else "–"
+
+
+def spread(ms):
+    return f"{number(statistics.median(ms))} ({number(min(ms))}–{number(max(ms))})"
+
+
+def number(value):
+    """Three digits."""
+    if value >= 10:
+        return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:#.3g}"
+
+
+def copy_bandwidth(entry):
+    """Bytes per second that the machine copied before and after a case, the mean of both."""
+    return statistics.mean(each["copy"] for each in entry["bandwidth"].values())
+
+
+def floor_ms(entry):
+    """Milliseconds that a case takes at the least, at the bandwidth measured around it."""
+    floor = case_of(entry).floor(copy_bandwidth(entry))
+    return None if floor is None else 1e3 * floor
+
+
+def size(shape):
+    return "×".join(map(str, shape))
+
+
+def axis_text(case):
+    return ", channels first" if case.axis == 1 else ""
+
+
+def mode_text(case):
+    """What differs between the cases of a group."""
+    words = [NAMES[case.layer]] if case.layer in {"group", "instance"} else []
+    words += [f"{case.replicas} replicas"] if case.replicas else []
+    words += [case.layer] if case.layer not in NAMES else []
+    return ", ".join([*words, case.mode])
+
+
+def performance_table(results):
+    """The README's: ours beside Keras, training steps in float32."""
+    rows = []
+    for entry in entries_of(results, "batch-float32") + entries_of(results, "layer"):
+        case = case_of(entry)
+        if case.mode == "training" and ratios(entry, "keras", "bn_keras"):
+            ms = [number(statistics.median(entry["peers"][name]["ms"])) for name in ("bn_keras", "keras")]
+            ratio = ratio_text(entry, "keras", "bn_keras")
+            rows.append((NAMES[case.layer], size(case.shape) + axis_text(case), *ms, ratio))
+    return markdown_table(README_COLUMNS, rows)
+
+
+def performance_text(results):
+    """What stands between the README's two marks."""
+    machine, versions = results["machine"], results["versions"]
+    return f"""{BEGIN}
+A training step in float32, forward and backward, on {machine["cores"]} cores of a machine with {machine["processor"]}
+(median of {results["rounds"]} rounds, in brackets the lowest and the highest ratio; Keras {versions["keras"]},
+TensorFlow {versions["tensorflow"]}):
+
+{performance_table(results)}
+{END}"""
+
+
+def markdown_table(columns, rows):
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

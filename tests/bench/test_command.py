@@ -1,0 +1,106 @@
+"""`bn-keras bench` as it is typed, wrong too."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bn_keras.bench.peers import PEERS, Peer
+from bn_keras.bench.results import read_results
+from tests.test_cli import typed
+
+QUICK = ["--quick", "--peer", "bn_keras", "--peer", "keras"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "out"
+    return out, *typed("bench", *QUICK, "--group", "batch-eager", "--group", "layer", "--out", out)
+
+
+def test_it_prints_the_tables_and_writes_everything(finished):
+    out, code, printed = finished
+    assert code == 0, printed
+    plain = re.sub(r"\s+", " ", printed)
+    for words in (
+        "Batch norm, training step called eagerly",
+        "Layer norm",
+        "case 6 of 6: layer 2×32 inference",
+    ):
+        assert words in plain, words
+    results = json.loads((out / "results.json").read_text())
+    assert len(results["cases"]) == 6
+    for entry in results["cases"]:
+        assert {name: len(peer["ms"]) for name, peer in entry["peers"].items()} == {"bn_keras": 2, "keras": 2}
+    assert {path.name for path in out.iterdir()} == {"results.json", "README.md", "layer.svg", "batch-eager.svg"}
+
+
+def test_it_does_not_overwrite_and_resumes(finished):
+    out, *_ = finished
+    before = (out / "results.json").read_bytes()
+    code, printed = typed("bench", *QUICK, "--out", out)
+    assert code == 1
+    assert "--resume" in printed
+    code, printed = typed("bench", *QUICK, "--group", "layer", "--out", out, "--resume")
+    assert code == 0
+    assert (out / "results.json").read_bytes() == before, "nothing was left to measure"
+    code, printed = typed("bench", "--peer", "keras", "--group", "layer", "--out", out, "--resume")
+    assert code == 1
+    assert "was made with rounds=2, not 15" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--group", "bach"], "There is no group 'bach'. Choose from: batch-bfloat16"),
+        (["--peer", "tensorflow"], "There is no peer 'tensorflow'. Choose from: bn_keras"),
+        (["--peer", "fused_op", "--group", "none"], "There is no group 'none'"),
+        (["--rounds", "0"], "'--rounds'"),
+        (["--readme", "no-such-page"], "'no-such-page' does not exist"),
+    ],
+)
+def test_typed_wrong(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, printed = typed("bench", *arguments)
+    assert code == 2
+    assert words in re.sub(r"\s+", " ", printed)
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_peers_that_are_not_installed_are_left_out(finished, tmp_path, monkeypatch):
+    out, *_ = finished
+    monkeypatch.setitem(PEERS, "tf_keras", Peer("nothing", ("no_such_package",)))
+    code, printed = typed("bench", *QUICK, "--peer", "tf_keras", "--group", "batch-eager", "--out", out, "--resume")
+    assert code == 0
+    assert "tf_keras is left out: it needs no_such_package." in printed
+    code, printed = typed("bench", "--peer", "tf_keras", "--out", tmp_path / "out")
+    assert code == 2
+    assert "None of the peers that are installed" in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_groups_are_in_the_help():
+    code, printed = typed("bench", "--help")
+    assert code == 0
+    assert "batch-float32: Batch norm, training step, float32." in re.sub(r"\s+", " ", printed)
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    command = [sys.executable, "-m", "bn_keras", "bench", "--quick", "--peer", "fused_op", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, text=True) as process:
+        for line in process.stderr:
+            if line.startswith("case 2 of"):
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        started = time.monotonic()
+        said = process.stderr.read()
+        assert process.wait(30) == 1
+    assert time.monotonic() - started < 20
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert len(read_results(tmp_path)["cases"]) >= 2
