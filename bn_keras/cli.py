@@ -266,7 +266,8 @@ class BenchProgress(Watcher):
             self.console.print(f"{peer} is left out: it needs {' and '.join(packages)}. See `bench` in setup.cfg.")
 
     def case_begins(self, group, case):
-        self.name = f"case {self.done + 1} of {self.cases}: {group} {bench_report.size(case.shape)} {case.mode}"
+        what = f"{group} {bench_report.size(case.shape)} {bench_report.mode_text(case)}"
+        self.name = f"case {self.done + 1} of {self.cases}: {what}"
         seconds = time.monotonic() - self.started
         measured = self.done - self.done_before
         left = f", about {seconds / measured * (self.cases - self.done) / 60:.0f} min left" if measured else ""

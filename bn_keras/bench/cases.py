@@ -119,6 +119,21 @@ GROUPS = {
         "Group norm of 32 groups and instance norm, training step",
         made("group-instance", ["group", "instance"], IMAGES),
     ),
+    "models": Group(
+        "Networks of keras.applications",
+        made("models", NETWORKS, [(16, 128, 128, 3)], ["training", "inference"]),
+        ("bn_keras network", "keras network", "without norm"),
+    ),
+    "sync": Group(
+        "Batch norm on several replicas, training step",
+        tuple(case for replicas in (2, 4) for case in made("sync", ["batch"], LARGE[:1], replicas=replicas)),
+        ("bn_keras plain", "bn_keras synchronized", "keras plain", "keras synchronized"),
+    ),
+    "memory": Group(
+        "Memory of a training step, at its peak, beyond x and dy",
+        (*made("memory", ["batch"], [(64, 112, 112, 64)]), *made("memory", ["layer"], [(65536, 784)])),
+        kind="memory",
+    ),
 }
 
 

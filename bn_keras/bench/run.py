@@ -56,6 +56,10 @@ def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, wat
             watcher.case_begins(group, case)
             if GROUPS[group].kind == "memory":
                 entry = measure_memory(case, taking_part)
+            elif case.replicas:
+                # TensorFlow's collectives remember the replicas of the first strategy of a process.
+                with Pool() as fresh:
+                    entry = measure(case, taking_part, fresh, rounds=rounds, quick=quick)
             else:
                 entry = measure(case, taking_part, pool, rounds=rounds, quick=quick)
             files.add(results, entry)

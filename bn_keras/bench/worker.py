@@ -20,7 +20,7 @@ import sys
 import time
 
 from bn_keras.bench.cases import case_of
-from bn_keras.bench.peers import NotOfferedError, load
+from bn_keras.bench.peers import NotOfferedError, prepare
 
 STATUS = pathlib.Path("/proc/self/status")
 
@@ -46,7 +46,7 @@ class Worker:
     def prepare(self, case):
         self.call = None
         try:
-            self.call = load(self.peer).prepare(case_of(case))
+            self.call = prepare(self.peer, case_of(case))
             self.call()
         except NotOfferedError as reason:
             return {"left_out": str(reason)}

@@ -47,6 +47,10 @@ def test_a_network_has_no_floor():
     assert Case("models", "ResNet50", (1, 8, 8, 3)).floor(1e9) is None
 
 
+def test_replicas_have_no_floor():
+    assert Case("sync", "batch", (4, 8), replicas=2).floor(1e9) is None
+
+
 def test_quick_cases_are_small_and_of_the_same_kinds():
     quick = cases_of(GROUPS, quick=True)
     kinds = [{(case.group, case.layer, case.mode, case.how) for case in each} for each in (quick, CASES)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bn_keras.bench.cases import LAYERS, Case
-from bn_keras.bench.peers import PEERS, NotOfferedError, load
+from bn_keras.bench.peers import PEERS, NotOfferedError, prepare
 
 TENSORFLOW = ["keras", "tf_keras", "fused_op"]
 OTHERS = ["torch", "torch channels-last", "jax"]
@@ -26,7 +26,7 @@ def prepared(name, case):
     if PEERS[name].missing:
         pytest.skip(f"{name} is not installed")
     try:
-        return load(name).prepare(case)
+        return prepare(name, case)
     except NotOfferedError as reason:
         pytest.skip(str(reason))
 

@@ -22,10 +22,11 @@ class NotOfferedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """Where a peer's `prepare` is, and the packages that it needs beside TensorFlow and Keras."""
+    """Where a peer's `prepare` is, the packages that it needs beside TensorFlow and Keras, and what it is given."""
 
     module: str
     packages: tuple = ()
+    options: tuple = ()
 
     @property
     def missing(self):
@@ -40,12 +41,26 @@ PEERS = {
     "torch": Peer("bn_keras.bench.peers.pytorch", ("torch",)),
     "torch channels-last": Peer("bn_keras.bench.peers.pytorch_channels_last", ("torch",)),
     "jax": Peer("bn_keras.bench.peers.flax_linen", ("jax", "flax")),
+    **{
+        "without norm" if norm == "without norm" else f"{norm} network": Peer(
+            "bn_keras.bench.peers.networks", options=(("norm", norm),)
+        )
+        for norm in ("bn_keras", "keras", "without norm")
+    },
+    **{
+        f"{library} {kind}": Peer(
+            "bn_keras.bench.peers.replicas", options=(("library", library), ("synchronized", kind == "synchronized"))
+        )
+        for library in ("bn_keras", "keras")
+        for kind in ("plain", "synchronized")
+    },
 }
 
 
-def load(name):
-    """The module of a peer, by its name or by its dotted path."""
-    return importlib.import_module(PEERS[name].module if name in PEERS else name)
+def prepare(name, case):
+    """The call of a peer, by its name or by the dotted path of its module."""
+    peer = PEERS.get(name) or Peer(name)
+    return importlib.import_module(peer.module).prepare(case, **dict(peer.options))
 
 
 def versions():
