@@ -62,7 +62,7 @@ def draw_case(axes, entry):
     timed = "bandwidth" in entry
     if timed and report.floor_ms(entry) is not None:
         axes.axvline(report.floor_ms(entry), color=INK, linestyle=":", linewidth=1.2, label="floor")
-        axes.legend(loc="lower right", frameon=False, fontsize=8)
+        axes.legend(loc="upper right", frameon=False, fontsize=8)
     axes.set_xlabel("ms" if timed else "tensors of x's size", fontsize=9)
     title = f"{report.size(case.shape)}{report.axis_text(case)}: {report.mode_text(case)}"
     axes.set_title(title, fontsize=10, color=INK, loc="left")
