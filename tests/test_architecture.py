@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "__init__": {"layers"},
     "__main__": {"cli"},
 }
-CORE = {"ops", "layers", "models"}
+CORE = {"ops", "layers", "models", "__init__"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
