@@ -30,7 +30,8 @@ class Case:
         shape: Of the input, batch first.
         dtype: Keras' dtype policy: "float32" or "mixed_bfloat16". The input has its compute dtype.
         axis: Of the channels.
-        mode: "training": forward and backward; "forward": as in training, without the gradient; "inference".
+        mode: "training": forward and backward; "forward": as in training, without the gradient; "inference"; in the
+            group `overheads` what happens once, see `bn_keras.bench.overheads`.
         how: "function": a `tf.function`; "xla": one with `jit_compile=True`; "eager": neither.
         replicas: Of a `tf.distribute` strategy, each with an input of this shape; 0 for no strategy.
     """
@@ -52,7 +53,7 @@ class Case:
     @property
     def bytes_moved(self):
         """What one call has to read and write at the least; `None` for a network."""
-        if self.layer not in LAYERS or self.replicas:
+        if self.layer not in LAYERS or self.replicas or self.group == "overheads":
             return None
         kind = "batch" if self.layer == "batch" else "row"
         return TENSORS_MOVED[kind, self.mode] * self.tensor_bytes
@@ -85,6 +86,7 @@ LARGE = ((32, 56, 56, 64), (64, 28, 28, 128), (64, 7, 7, 832), (32, 128, 256))
 SMALL = ((64, 512), (256, 64), (8, 7, 7, 64))
 ROWS = ((32, 128, 768), (8192, 256), (64, 64, 512))
 IMAGES = LARGE[:2]
+ONCE = ("import", "first step", "first step of a second layer", "first step of 50 layers")
 NETWORKS = ("ResNet50", "InceptionV3", "MobileNetV2")
 
 
@@ -133,6 +135,12 @@ GROUPS = {
         "Memory of a training step, at its peak, beyond x and dy",
         (*made("memory", ["batch"], [(64, 112, 112, 64)]), *made("memory", ["layer"], [(65536, 784)])),
         kind="memory",
+    ),
+    "overheads": Group(
+        "What happens once: import, first training step, the steps of many layers",
+        made("overheads", ["batch"], [SMALL[0]], ONCE),
+        ("bn_keras", "keras"),
+        kind="overheads",
     ),
 }
 

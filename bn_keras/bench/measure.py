@@ -82,3 +82,18 @@ def measure_memory(case, peers, *, quick=False):
                 answer = {"left_out": str(error)}
         found[name] = answer
     return case.to_dict() | {"peers": found}
+
+
+def measure_overheads(case, peers, *, rounds):
+    """What happens once in a process, in a fresh one each time, in turns; as `measure`, without the bandwidth."""
+    found = {name: {"ms": [], "calls": 1} for name in peers}
+    for _ in range(rounds):
+        for name in [name for name in peers if "ms" in found[name]]:
+            with Pool() as pool:
+                try:
+                    answer = pool.get(name).ask("overhead", case=case.to_dict())
+                    found[name]["ms"].append(answer["ms"])
+                    found[name]["facts"] = answer["facts"]
+                except WorkerError as error:
+                    found[name] = {"left_out": str(error)}
+    return case.to_dict() | {"peers": found}

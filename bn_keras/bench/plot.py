@@ -59,7 +59,7 @@ def draw_case(axes, entry):
     axes.set_yticks(range(len(found)), list(found), fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.18 * max(max(each) for each in found.values()))
-    timed = "bandwidth" in entry
+    timed = GROUPS[entry["group"]].kind != "memory"
     if timed and report.floor_ms(entry) is not None:
         axes.axvline(report.floor_ms(entry), color=INK, linestyle=":", linewidth=1.2, label="floor")
         axes.legend(loc="upper right", frameon=False, fontsize=8)

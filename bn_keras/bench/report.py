@@ -115,9 +115,9 @@ def copy_bandwidth(entry):
 
 
 def floor_ms(entry):
-    """Milliseconds that a case takes at the least, at the bandwidth measured around it."""
-    floor = case_of(entry).floor(copy_bandwidth(entry))
-    return None if floor is None else 1e3 * floor
+    """Milliseconds that a case takes at the least, at the bandwidth measured around it; `None` where there is none."""
+    case = case_of(entry)
+    return None if case.bytes_moved is None else 1e3 * case.floor(copy_bandwidth(entry))
 
 
 def size(shape):

@@ -4,7 +4,7 @@ import pathlib
 
 from bn_keras.bench import results as files
 from bn_keras.bench.cases import GROUPS, cases_of
-from bn_keras.bench.measure import measure, measure_memory
+from bn_keras.bench.measure import measure, measure_memory, measure_overheads
 from bn_keras.bench.peers import PEERS
 from bn_keras.bench.process import Pool
 
@@ -56,6 +56,8 @@ def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, wat
             watcher.case_begins(group, case)
             if GROUPS[group].kind == "memory":
                 entry = measure_memory(case, taking_part)
+            elif GROUPS[group].kind == "overheads":
+                entry = measure_overheads(case, taking_part, rounds=rounds)
             elif case.replicas:
                 # TensorFlow's collectives remember the replicas of the first strategy of a process.
                 with Pool() as fresh:

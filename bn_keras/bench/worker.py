@@ -7,6 +7,7 @@ It reads requests from standard input and answers on standard output, a line of 
     {"do": "prepare", "case": {…}}   → {"ready": true, "facts": {…}} or {"left_out": "why"}
     {"do": "run", "calls": 12}       → {"seconds": 0.2}, of all calls together, after one that is not timed
     {"do": "memory"}                 → {"bytes": 1234}, by how much one call lifts the resident memory at its peak
+    {"do": "overhead", "case": {…}}  → {"ms": 0.5, "facts": {…}}, of what happens once in a process
     {"do": "quit"}                   ends it, as the end of the input does
 
 Everything else that is printed, by TensorFlow for one, goes to standard error.
@@ -67,6 +68,11 @@ class Worker:
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
         self.call()
         return {"bytes": resident("VmHWM") - before}
+
+    def overhead(self, case):
+        from bn_keras.bench.overheads import overhead
+
+        return overhead(self.peer, case_of(case))
 
 
 def resident(field):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bn_keras.bench.cases import Case
-from bn_keras.bench.measure import measure, measure_memory
+from bn_keras.bench.cases import ONCE, Case
+from bn_keras.bench.measure import measure, measure_memory, measure_overheads
 from bn_keras.bench.process import Pool, WorkerError
 
 FAKE = "tests.bench.fake_peer"
@@ -62,3 +62,12 @@ def test_a_peer_that_dies_leaves_the_others_alone(pool):
 def test_memory_in_tensors():
     entry = measure_memory(Case("a group", "layer", (2**20, 4)), [FAKE])
     assert 3.9 <= entry["peers"][FAKE]["tensors"][0] < 5
+
+
+@pytest.mark.parametrize("mode", ONCE)
+def test_what_happens_once(mode):
+    entry = measure_overheads(Case("overheads", "batch", (4, 8), mode=mode), ["bn_keras", FAKE], rounds=1)
+    assert 0.1 < entry["peers"]["bn_keras"]["ms"][0] < 60_000
+    assert "KeyError" in entry["peers"][FAKE]["left_out"], "it has no layer to build"
+    if "50" in mode:
+        assert entry["peers"]["bn_keras"]["facts"]["nodes"] > 50
