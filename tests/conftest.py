@@ -29,3 +29,15 @@ def doctest_names(doctest_namespace):
     import tensorflow as tf
 
     doctest_namespace.update(keras=keras, np=np, tf=tf)
+
+
+@pytest.fixture(params=["single ops", "kernel", "xla"])
+def implementation(request, monkeypatch):
+    """Each implementation in turn, on an input of any size and whatever the processor."""
+    from bn_keras.ops import choice
+
+    never = float("inf")
+    monkeypatch.setattr(choice, "FUSED_FROM_ELEMENTS", 0 if request.param == "kernel" else never)
+    monkeypatch.setattr(choice, "XLA_FROM_ELEMENTS", 0 if request.param == "xla" else never)
+    monkeypatch.setattr(choice, "kernel_is_vectorized", lambda: True)
+    return request.param

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from bn_keras.layers.base import NormalizationLayer, axes_of, exact_rank, float_tensor, tensor_or_none, with_known_sizes
 from bn_keras.layers.checks import checked_channel_axis, checked_groups, groups_of
+from bn_keras.ops.choice import xla_pays
 from bn_keras.ops.layer_norm import group_norm
 
 
@@ -78,7 +79,7 @@ class GroupNorm(NormalizationLayer):
         self.input_spec = exact_rank(self.axis, input_shape)
         groups_of(self.groups, *self.sizes)
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
         (axis,) = axes_of(self.axis, inputs.shape)
         outputs = group_norm(
@@ -88,6 +89,7 @@ class GroupNorm(NormalizationLayer):
             axis=axis,
             groups=groups_of(self.groups, *self.sizes),
             epsilon=self.epsilon,
+            xla=xla_pays(inputs, training=training),
         )
         return tf.cast(outputs, self.compute_dtype)
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bn_keras.layers.base import NormalizationLayer, axes_of, float_tensor, tensor_or_none, with_known_sizes
+from bn_keras.ops.choice import xla_pays
 from bn_keras.ops.layer_norm import layer_norm, scaled_by_deviation
 
 
@@ -79,14 +80,15 @@ class LayerNorm(NormalizationLayer):
         self.rms_scaling = rms_scaling
         self.autocast = False
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
         gamma, beta = tensor_or_none(self.gamma), tensor_or_none(self.beta)
         axes = axes_of(self.axis, inputs.shape)
         if self.rms_scaling:
             outputs = scaled_by_deviation(inputs, gamma, axes=axes, epsilon=self.epsilon)
         else:
-            outputs = layer_norm(inputs, gamma, beta, axes=axes, epsilon=self.epsilon)
+            xla = xla_pays(inputs, training=training)
+            outputs = layer_norm(inputs, gamma, beta, axes=axes, epsilon=self.epsilon, xla=xla)
         return tf.cast(outputs, self.compute_dtype)
 
     def get_config(self):

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from bn_keras.layers.base import axes_of, float_tensor, sizes_along, with_known_sizes
 from bn_keras.layers.checks import checked_axis, checked_number
+from bn_keras.ops.choice import xla_pays
 from bn_keras.ops.layer_norm import rms_norm
 
 
@@ -48,10 +49,11 @@ class RMSNorm(keras.layers.Layer):
         self.sizes = sizes_along(self.axis, input_shape)
         self.scale = self.add_weight(name="scale", shape=self.sizes, initializer="ones", autocast=False)
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
         axes = axes_of(self.axis, inputs.shape)
-        outputs = rms_norm(inputs, tf.convert_to_tensor(self.scale), axes=axes, epsilon=self.epsilon)
+        scale, xla = tf.convert_to_tensor(self.scale), xla_pays(inputs, training=training)
+        outputs = rms_norm(inputs, scale, axes=axes, epsilon=self.epsilon, xla=xla)
         return tf.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):

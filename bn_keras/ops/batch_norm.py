@@ -24,9 +24,10 @@ Reducing Internal Covariate Shift", https://arxiv.org/abs/1502.03167, section 3.
 
 import tensorflow as tf
 
+from bn_keras.ops.choice import fused_or_not, xla_pays
 from bn_keras.ops.compiler import compiled
 from bn_keras.ops.cross_replica import average_over_replicas, normalize_across_replicas, replica_context
-from bn_keras.ops.fused import fused_batch_norm, fused_or_not
+from bn_keras.ops.fused import fused_batch_norm
 from bn_keras.ops.moments import (
     broadcastable,
     momentum_at,
@@ -111,6 +112,7 @@ def batch_norm_training(
     if "renorm_mean" not in statistics and not (synchronized and replica_context()):
         refuse_single_values(x.shape, axes)
     settings = {"axes": tuple(axes), "epsilon": epsilon, "unbiased": unbiased, "renorm_clipping": renorm_clipping}
+    settings["xla"] = xla_pays(x, weights)
     averages = {"momentum": momentum, "epsilon": epsilon, "renorm_momentum": renorm_momentum}
     if not (synchronized and replica_context()):
         settings["fused"] = fused_or_not(fused, x, axes, weights, virtual_batch_size)
@@ -157,7 +159,7 @@ def _training(x, gamma, beta, statistics, weights, *, averages, **settings):
     return y, _updated(statistics, *moments, **averages)
 
 
-def _normalized(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virtual_batch_size, **settings):
+def _normalized(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virtual_batch_size, xla, **settings):
     """The output, and the moments that the moving statistics average."""
     gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale, offset = _before_renorm(gamma, beta, statistics)
@@ -166,16 +168,16 @@ def _normalized(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, vi
     elif virtual_batch_size:
         y, *moments = batch_norm_in_groups(x, scale, offset, weights, axes, epsilon, virtual_batch_size)
     else:
-        y, *moments = _composed(x, scale, offset, weights, axes, epsilon)
+        y, *moments = _composed(x, scale, offset, weights, axes, epsilon, xla)
     in_groups = virtual_batch_size is not None
     return _finished(y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=in_groups, **settings)
 
 
-def _synchronized(x, gamma, beta, statistics, weights, *, axes, epsilon, group_size, **settings):
+def _synchronized(x, gamma, beta, statistics, weights, *, axes, epsilon, group_size, xla, **settings):
     """`_normalized` by the moments of all replicas, or of groups of them."""
     gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale, offset = _before_renorm(gamma, beta, statistics)
-    y, *moments = normalize_across_replicas(x, scale, offset, axes, epsilon, weights, group_size)
+    y, *moments = normalize_across_replicas(x, scale, offset, axes, epsilon, weights, group_size, xla)
     in_groups = group_size is not None
     return _compiled_finished(
         y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=in_groups, **settings
@@ -224,10 +226,10 @@ def _inference(x, gamma, beta, mean, variance, *, axes, epsilon):
     return tf.cast(y, x.dtype)
 
 
-def _composed(x, gamma, beta, weights, axes, epsilon):
+def _composed(x, gamma, beta, weights, axes, epsilon, xla):
     rank, channels = x.shape.rank, gamma.shape
     gamma, beta = (broadcastable(values, rank, axes) for values in (gamma, beta))
-    y, count, mean, variance = normalize(x, gamma, beta, other_axes(rank, axes), epsilon, weights)
+    y, count, mean, variance = normalize(x, gamma, beta, other_axes(rank, axes), epsilon, weights, xla=xla)
     if weights is not None:
         count = tf.reshape(tf.broadcast_to(count, tf.shape(mean)), channels)
     return y, count, tf.reshape(mean, channels), tf.reshape(variance, channels)

@@ -20,6 +20,7 @@ import tensorflow as tf
 from bn_keras.ops.compiler import compiled
 from bn_keras.ops.moments import broadcastable, other_axes, shifted_moments, statistics_dtype
 from bn_keras.ops.normalize import affine
+from bn_keras.ops.sums import total
 
 
 def replica_context():
@@ -54,7 +55,7 @@ def _sum_of(count, average):
     return tf.where(count > 0, count * tf.cast(average, count.dtype), 0)
 
 
-def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group_size=None):
+def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group_size=None, xla=False):
     """`bn_keras.ops.normalize.normalize` over the elements of all replicas, or of groups of them.
 
     Has to be called in a replica context, outside of any `tf.function` of its own: collectives of a strategy
@@ -67,6 +68,7 @@ def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group
         epsilon: Added to the variance.
         weights: As in `normalize`, of this replica's elements.
         group_size: How many neighbouring replicas make a group; `None` for all.
+        xla: Whether the parts between the collectives are compiled by XLA.
 
     Returns:
         `(y, count, mean, variance)`: the output, and the moments of all replicas, of the sizes of `x` along
@@ -76,6 +78,7 @@ def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group
         ValueError: When the number of replicas is no multiple of `group_size`.
     """
     groups, own = _groups_and_own(group_size)
+    local_sums, normalize_by, local_gradients, input_gradient = _parts_by_xla if xla else _parts
 
     def sum_over_groups(values):
         """`(n, …)` of this replica to the `(n, groups, …)` of all: in the one collective each group has a slot."""
@@ -84,15 +87,15 @@ def normalize_across_replicas(x, gamma, beta, axes, epsilon, weights=None, group
 
     @tf.custom_gradient
     def differentiable(x, gamma, beta):
-        moments_of_groups = _moments_of_sums(sum_over_groups(_local_sums(x, weights, axes=axes)))
+        moments_of_groups = _moments_of_sums(sum_over_groups(local_sums(x, weights, axes=axes)))
         count, mean, variance = (each[own] for each in moments_of_groups)
-        y = _normalize_by(x, gamma, beta, mean, variance, axes=axes, epsilon=epsilon)
+        y = normalize_by(x, gamma, beta, mean, variance, axes=axes, epsilon=epsilon)
 
         def gradient(dy, *of_the_moments):
             settings = {"axes": axes, "epsilon": epsilon}
-            dbeta, dgamma = _local_gradients(x, dy, mean, variance, **settings)
+            dbeta, dgamma = local_gradients(x, dy, mean, variance, **settings)
             both = sum_over_groups(tf.stack([dbeta, dgamma]))[:, own]
-            dx = _input_gradient(x, dy, gamma, weights, both, count, mean, variance, **settings)
+            dx = input_gradient(x, dy, gamma, weights, both, count, mean, variance, **settings)
             return dx, dgamma, dbeta
 
         returned = (count, mean, variance) if group_size is None else moments_of_groups
@@ -118,11 +121,10 @@ def _sum(values):
     return replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
-@compiled
 def _local_sums(x, weights, *, axes):
     dtype, rank = statistics_dtype(x.dtype), x.shape.rank
     weights = None if weights is None else tf.cast(weights, dtype)
-    count, *of_x, _ = shifted_moments(tf.cast(x, dtype), other_axes(rank, axes), weights)
+    count, *of_x = shifted_moments(x, other_axes(rank, axes), weights)
     sizes = [x.shape[axis] for axis in axes]
     count = tf.broadcast_to(count, tf.shape(of_x[0]))
     count, pivot, correction, variance = (tf.reshape(tf.cast(each, tf.float64), sizes) for each in (count, *of_x))
@@ -137,43 +139,43 @@ def _moments_of_sums(sums):
     return count, mean, tf.maximum(tf.math.divide_no_nan(squares, count) - tf.square(mean), 0)
 
 
-@compiled
 def _normalize_by(x, gamma, beta, mean, variance, *, axes, epsilon):
-    rank = x.shape.rank
-    centred, correction, inverse = _centred(x, mean, variance, axes, epsilon)
-    gamma, beta, correction, inverse = (broadcastable(each, rank, axes) for each in (gamma, beta, correction, inverse))
-    return tf.cast(affine(centred, correction, inverse, gamma, beta), x.dtype)
+    pivot, *of_x = _in_parts(x, mean, variance, axes, epsilon)
+    gamma, beta = (broadcastable(each, x.shape.rank, axes) for each in (gamma, beta))
+    return tf.cast(affine(tf.cast(x, pivot.dtype) - pivot, *of_x, gamma, beta), x.dtype)
 
 
-@compiled
 def _local_gradients(x, dy, mean, variance, *, axes, epsilon):
     reduced = other_axes(x.shape.rank, axes)
-    centred, correction, inverse = _centred(x, mean, variance, axes, epsilon)
-    dy = tf.cast(dy, centred.dtype)
-    dbeta = tf.reduce_sum(dy, reduced)
-    return dbeta, (tf.reduce_sum(dy * centred, reduced) - correction * dbeta) * inverse
+    pivot, correction, inverse = _in_parts(x, mean, variance, axes, epsilon)
+    dtype, sizes = pivot.dtype, [x.shape[axis] for axis in axes]
+    dbeta = total(lambda dy: tf.cast(dy, dtype), [dy], reduced)
+    products = total(lambda x, dy: tf.cast(dy, dtype) * (tf.cast(x, dtype) - pivot), [x, dy], reduced)
+    return tf.reshape(dbeta, sizes), tf.reshape((products - correction * dbeta) * inverse, sizes)
 
 
-@compiled
 def _input_gradient(x, dy, gamma, weights, sums, count, mean, variance, *, axes, epsilon):
     rank = x.shape.rank
-    centred, correction, inverse = _centred(x, mean, variance, axes, epsilon)
+    pivot, correction, inverse = _in_parts(x, mean, variance, axes, epsilon)
     through_mean, through_deviation = (
-        tf.math.divide_no_nan(each, tf.cast(count, each.dtype)) for each in tf.unstack(sums)
+        broadcastable(tf.math.divide_no_nan(each, tf.cast(count, each.dtype)), rank, axes) for each in tf.unstack(sums)
     )
     slope = inverse * through_deviation
-    offset = through_mean - correction * slope
-    through_moments = centred * broadcastable(slope, rank, axes) + broadcastable(offset, rank, axes)
+    through_moments = (tf.cast(x, pivot.dtype) - pivot) * slope + (through_mean - correction * slope)
     if weights is not None:
-        through_moments *= tf.cast(weights, centred.dtype)
-    dx = broadcastable(gamma * inverse, rank, axes) * (tf.cast(dy, centred.dtype) - through_moments)
+        through_moments *= tf.cast(weights, pivot.dtype)
+    dx = broadcastable(gamma, rank, axes) * inverse * (tf.cast(dy, pivot.dtype) - through_moments)
     return tf.cast(dx, x.dtype)
 
 
-def _centred(x, mean, variance, axes, epsilon):
-    """The values less the rounded mean, what the rounding left, and one over the deviation."""
+def _in_parts(x, mean, variance, axes, epsilon):
+    """The rounded mean, what the rounding left, and one over the deviation, shaped to broadcast against `x`."""
     dtype = statistics_dtype(x.dtype)
     pivot = tf.cast(mean, dtype)
     correction = tf.cast(mean - tf.cast(pivot, mean.dtype), dtype)
-    centred = tf.cast(x, dtype) - broadcastable(pivot, x.shape.rank, axes)
-    return centred, correction, tf.cast(tf.math.rsqrt(variance + epsilon), dtype)
+    inverse = tf.cast(tf.math.rsqrt(variance + epsilon), dtype)
+    return [broadcastable(each, x.shape.rank, axes) for each in (pivot, correction, inverse)]
+
+
+_LOCAL = (_local_sums, _normalize_by, _local_gradients, _input_gradient)
+_parts, _parts_by_xla = ([compiled(part, jit_compile=xla) for part in _LOCAL] for xla in (None, True))

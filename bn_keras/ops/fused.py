@@ -1,17 +1,13 @@
-"""TensorFlow's fused kernel: where it can be used, where it pays, and how any input is folded into it."""
+"""TensorFlow's fused kernel, and how any input is folded into it."""
 
 import math
 
 import tensorflow as tf
 
-from bn_keras.ops.compiler import in_xla_context
+from bn_keras.ops.compiler import accelerated
 from bn_keras.ops.moments import broadcastable, element_count, other_axes
 from bn_keras.ops.normalize import normalize
 
-# Below this size the several small ops of the composed path cost less than one launch of
-# TensorFlow's fused kernel and its reshapes: `make bench` shows where the two cross.
-FUSED_FROM_ELEMENTS = 2**16
-ASSUMED_BATCH = 32
 # A mean of so many deviations is lost to 10⁻⁴ of one in the kernel's sums, and ten times that is lost ten times more.
 FAR = 32
 REDUCED = {"NHWC": [0, 1, 2], "NCHW": [0, 2, 3]}
@@ -26,7 +22,7 @@ def fused_batch_norm(x, gamma, beta, axes, epsilon):
     """
     folded, data_format = _fold(x, axes)
     # A GPU's kernel keeps other things for its gradient than the moments, and is left alone.
-    run = _kernel if tf.config.list_physical_devices("GPU") else _checked_kernel
+    run = _kernel if accelerated() else _checked_kernel
     gamma, beta = tf.reshape(gamma, [-1]), tf.reshape(beta, [-1])
     y, mean, variance = run(folded, gamma, beta, epsilon, data_format)
     y = y if folded is x else tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
@@ -104,35 +100,3 @@ def _fold(x, axes):
     sizes = tf.shape(x)
     before, after = tf.reduce_prod(sizes[: axes[0]]), tf.reduce_prod(sizes[axes[-1] + 1 :])
     return tf.reshape(x, tf.stack([before, channels, after, 1])), "NCHW"
-
-
-def fused_or_not(wanted, x, axes, weights, virtual_batch_size):
-    """Whether to use the kernel: `True`, `False` or `None` as wanted, or an error that says why it cannot be."""
-    obstacle = obstacle_to_fusing(x.dtype, axes, weights, virtual_batch_size)
-    if wanted and obstacle:
-        raise ValueError(
-            f"`fused=True` cannot be had {obstacle}. Received: an input of shape {x.shape} and dtype "
-            f"{x.dtype.name}, axes {tuple(axes)}. Use fused=None, which takes the kernel where it can."
-        )
-    return obstacle is None and pays(x.shape) if wanted is None else wanted
-
-
-def obstacle_to_fusing(dtype, axes, weights, virtual_batch_size):
-    """Why TensorFlow's kernel cannot be used, or `None`."""
-    if dtype not in (tf.float32, tf.bfloat16, tf.float16):
-        return "for this dtype: the kernel takes float32, bfloat16 and float16"
-    if weights is not None:
-        return "with a mask: the kernel counts every element"
-    if virtual_batch_size is not None:
-        return "with virtual batches: the kernel takes moments of the whole batch"
-    if axes[-1] - axes[0] >= len(axes):
-        return "for axes that do not lie side by side"
-    if in_xla_context():
-        return "under XLA, which lowers the kernel to E[x²] − E[x]² and cancels"
-    return None
-
-
-def pays(shape):
-    sizes = shape.as_list()
-    sizes[0] = sizes[0] or ASSUMED_BATCH
-    return None in sizes or math.prod(sizes) >= FUSED_FROM_ELEMENTS

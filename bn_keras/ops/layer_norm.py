@@ -14,32 +14,35 @@ https://arxiv.org/abs/1803.08494; Zhang and Sennrich 2019, https://arxiv.org/abs
 import tensorflow as tf
 
 from bn_keras.ops.compiler import compiled
-from bn_keras.ops.moments import broadcastable, moments, statistics_dtype
+from bn_keras.ops.moments import broadcastable, moments
 from bn_keras.ops.normalize import normalize, scale_and_offset
 
 
 @compiled
-def layer_norm(x, gamma, beta, *, axes, epsilon):
+def layer_norm(x, gamma, beta, *, axes, epsilon, xla=False):
     """Normalizes `x` over `axes`, along which γ and β have its sizes; `None` for 1 and 0.
+
+    `xla` is that of `bn_keras.ops.normalize`, here and below.
 
     >>> layer_norm(tf.constant([[1.0, 3.0]]), None, None, axes=(1,), epsilon=0.0).numpy().tolist()
     [[-1.0, 1.0]]
     """
-    return normalize(x, *_broadcastable_parameters(gamma, beta, x, axes), axes, epsilon)[0]
+    return normalize(x, *_broadcastable_parameters(gamma, beta, x, axes), axes, epsilon, xla=xla)[0]
 
 
 @compiled
-def rms_norm(x, gamma, *, axes, epsilon):
+def rms_norm(x, gamma, *, axes, epsilon, xla=False):
     """Divides `x` by its root mean square over `axes`, along which γ has its sizes.
 
     >>> rms_norm(tf.constant([[3.0, -3.0]]), None, axes=(1,), epsilon=0.0).numpy().tolist()
     [[1.0, -1.0]]
     """
-    return normalize(x, *_broadcastable_parameters(gamma, None, x, axes), axes, epsilon, centered=False)[0]
+    gamma, beta = _broadcastable_parameters(gamma, None, x, axes)
+    return normalize(x, gamma, beta, axes, epsilon, centered=False, xla=xla)[0]
 
 
 @compiled
-def group_norm(x, gamma, beta, *, axis, groups, epsilon):
+def group_norm(x, gamma, beta, *, axis, groups, epsilon, xla=False):
     """Normalizes each example of `x` over its positions and the channels of one group.
 
     γ and β have one value for each channel along `axis`.
@@ -49,25 +52,17 @@ def group_norm(x, gamma, beta, *, axis, groups, epsilon):
     [[[-1.0, -1.0], [1.0, 1.0]]]
     """
     gamma, beta = _broadcastable_parameters(gamma, beta, x, (axis,))
-    sizes = tf.unstack(tf.shape(x), num=x.shape.rank)
-    channels = [groups, x.shape[axis] // groups]
-
-    def grouped(values, sizes):
-        return tf.reshape(values, [*sizes[:axis], *channels, *sizes[axis + 1 :]])
-
-    ones = [1] * len(sizes)
-    axes = [i for i in range(1, len(sizes) + 1) if i != axis]
-    y = normalize(grouped(x, sizes), grouped(gamma, ones), grouped(beta, ones), axes, epsilon)[0]
-    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
+    positions = [i for i in range(1, x.shape.rank) if i != axis]
+    groups = None if groups == x.shape[axis] else (axis, groups)
+    return normalize(x, gamma, beta, positions, epsilon, groups=groups, xla=xla)[0]
 
 
 @compiled
 def scaled_by_deviation(x, gamma, *, axes, epsilon):
     """x γ / √(σ² + ε): what Keras' `rms_scaling=True` computes, which is not the root mean square."""
-    values = tf.cast(x, statistics_dtype(x.dtype))
     gamma, _ = _broadcastable_parameters(gamma, None, x, axes)
-    _, _, variance = moments(values, list(axes))
-    return tf.cast(values * gamma * tf.math.rsqrt(variance + epsilon), x.dtype)
+    _, _, variance = moments(x, list(axes))
+    return tf.cast(tf.cast(x, gamma.dtype) * gamma * tf.math.rsqrt(variance + epsilon), x.dtype)
 
 
 def _broadcastable_parameters(gamma, beta, x, axes):

@@ -200,7 +200,7 @@ def _centred(x, weights, axis):
     dtype, axes = statistics_dtype(x.dtype), other_axes(x.shape.rank, [axis])
     values = tf.cast(x, dtype)
     weights = None if weights is None else tf.cast(tf.stop_gradient(weights), dtype)
-    count, mean, _ = moments(tf.stop_gradient(values), axes, weights)
+    count, mean, _ = map(tf.stop_gradient, moments(values, axes, weights))
     share = tf.math.divide_no_nan(tf.ones([], dtype) if weights is None else weights, count)
     # The mean as a constant leaves what it was rounded by, and all of the gradient through it.
     centred = values - mean

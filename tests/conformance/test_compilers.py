@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bn_keras.ops
+from bn_keras.ops import choice
 from tests.conformance.cases import CASES, DISTINCT, every
 from tests.conformance.steps import all_close, data, outcome, ready
 
@@ -52,6 +53,18 @@ def test_compiled_is_eager(random, case, training, jit_compile):
     layer.set_weights(weights)
     compiled = tf.function(lambda x, dy: outcome(layer, x, dy, training), jit_compile=jit_compile)
     all_close(compiled(x, dy), eager, 2e-5)
+
+
+@every([case for case in DISTINCT if not case.needs_the_kernel])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_passes_compiled_by_xla_are_those_of_single_ops(random, monkeypatch, case, dtype):
+    x, dy = data(case, random, dtype)
+    layer = ready(case.make(dtype=dtype), case, random)
+    weights = layer.get_weights()
+    single = outcome(layer, x, dy, training=True)
+    layer.set_weights(weights)
+    monkeypatch.setattr(choice, "XLA_FROM_ELEMENTS", 0)
+    all_close(outcome(layer, x, dy, training=True), single, 2e-5 if dtype == "float32" else 2e-2)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import tensorflow as tf
 from bn_keras import BatchNorm
 from tests import reference
 
-# Small ones go the composed way, those of 65,536 elements and more the fused one.
 SHAPES_AND_AXES = [
     ((8, 3), -1),
     ((7, 1), -1),
@@ -85,8 +84,8 @@ def test_training_and_inference_are_the_equations(random, shape, axis, policy):
 
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("scale", [True, False])
-@pytest.mark.parametrize("shape", [(8, 3), (32, 8, 8, 40)], ids=["composed", "fused"])
-def test_center_and_scale(random, shape, center, scale):
+def test_center_and_scale(random, implementation, center, scale):
+    shape = (16, 8, 8, 10)
     layer = randomized(BatchNorm(center=center, scale=scale), shape, random)
     assert [weight.name for weight in layer.weights] == ["gamma"] * scale + ["beta"] * center + [
         "moving_mean",
@@ -184,8 +183,8 @@ def test_unknown_sizes(random, shape):
         np.testing.assert_allclose(model(x, training=True), truth, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(6, 3), (64, 32, 32, 3)], ids=["composed", "fused"])
-def test_channels_that_a_trace_does_not_know(random, shape):
+@pytest.mark.parametrize("shape", [(6, 3), (32, 8, 8, 3)])
+def test_channels_that_a_trace_does_not_know(random, implementation, shape):
     layer = BatchNorm()
     layer.build(shape)
     x = random.normal(5, 2, shape).astype(np.float32)

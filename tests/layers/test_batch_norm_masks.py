@@ -29,7 +29,7 @@ def test_a_mask_weighs_statistics_and_gradients(random, axis):
     close(layer.moving_variance, 0.5 * moving_variance + 0.5 * variance * count / (count - 1), 5e-6)
 
 
-def test_a_mask_keeps_a_large_input_from_the_fused_kernel(random):
+def test_a_mask_is_heeded_by_every_implementation(random, implementation):
     shape = (64, 32, 40)
     x = tf.constant(random.normal(2, 3, shape), tf.float32)
     mask = random.uniform(size=shape[:-1]) > 0.4

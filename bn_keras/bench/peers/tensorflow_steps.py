@@ -3,6 +3,8 @@
 On the CPU TensorFlow returns from a call when its outputs are there; nothing has to be fetched.
 """
 
+import inspect
+
 import tensorflow as tf
 
 from bn_keras.bench.peers import inputs_of
@@ -45,6 +47,6 @@ def layer_call(kinds, case):
     """One call of a Keras layer of either Keras, by a table from the case's layer to a function that makes it."""
     layer = kinds[case.layer](case)
     layer.build(case.shape)
-    takes_training = case.layer == "batch"
+    takes_training = "training" in inspect.signature(layer.call).parameters
     called = layer if takes_training else lambda x, training: layer(x)
     return call_of(called, case, layer.trainable_variables)
