@@ -30,8 +30,9 @@ class Case:
         shape: Of the input, batch first.
         dtype: Keras' dtype policy: "float32" or "mixed_bfloat16". The input has its compute dtype.
         axis: Of the channels.
-        mode: "training": forward and backward; "forward": as in training, without the gradient; "inference"; in the
-            group `overheads` what happens once, see `bn_keras.bench.overheads`.
+        mode: "training": forward and backward; "gradients": the same, but of the output its sum alone is returned;
+            "forward": as in training, without the gradient; "inference"; in the group `overheads` what happens once,
+            see `bn_keras.bench.overheads`.
         how: "function": a `tf.function`; "xla": one with `jit_compile=True`; "eager": neither.
         replicas: Of a `tf.distribute` strategy, each with an input of this shape; 0 for no strategy.
     """
@@ -53,7 +54,7 @@ class Case:
     @property
     def bytes_moved(self):
         """What one call has to read and write at the least; `None` for a network."""
-        if self.layer not in LAYERS or self.replicas or self.group == "overheads":
+        if self.layer not in LAYERS or self.replicas or self.group in {"overheads", "memory"}:
             return None
         kind = "batch" if self.layer == "batch" else "row"
         return TENSORS_MOVED[kind, self.mode] * self.tensor_bytes
@@ -132,8 +133,9 @@ GROUPS = {
         ("bn_keras plain", "bn_keras synchronized", "keras plain", "keras synchronized"),
     ),
     "memory": Group(
-        "Memory of a training step, at its peak, beyond x and dy",
-        (*made("memory", ["batch"], [(64, 112, 112, 64)]), *made("memory", ["layer"], [(65536, 784)])),
+        "Memory of a training step, at its peak, beyond x and dy, if the output is used and given up",
+        made("memory", ["batch"], [(64, 112, 112, 64)], ["gradients"])
+        + made("memory", ["layer"], [(65536, 784)], ["gradients"]),
         kind="memory",
     ),
     "overheads": Group(

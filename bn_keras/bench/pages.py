@@ -71,8 +71,8 @@ Made by `bn-keras bench` (`make bench` writes this page) from `results.json`, wh
 
 
 METHOD = """\
-- Each peer is in a process of its own that stays alive, with a thread per core. They take turns, never two at
-  once, in a new random order each round, so that a drift of the machine's speed reaches them all.
+- Each peer is in a process of its own, one for each section of this page, with a thread per core. They take turns,
+  never two at once, in a new random order each round, so that a drift of the machine's speed reaches them all.
 - A turn is as many calls as take 0.2 s, after one that is not timed. A figure is the median over {rounds} rounds,
   in brackets the lowest and the highest; a ratio is taken round by round, and more than 1 is slower than the first.
 - A training step is forward and backward, with the output and the gradients of the input, the scale and the offset

@@ -74,13 +74,16 @@ class Pool:
         return self
 
     def __exit__(self, *error):
-        for name in list(self.workers):
-            self.close(name)
+        self.close_all()
 
     def get(self, peer):
         if peer not in self.workers:
             self.workers[peer] = Process(peer)
         return self.workers[peer]
+
+    def close_all(self):
+        for name in list(self.workers):
+            self.close(name)
 
     def close(self, peer):
         if peer in self.workers:

@@ -52,22 +52,26 @@ def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, wat
     left = [each for each in plan if not files.finished(results, each[1], each[2])]
     watcher.begin(len(plan), len(plan) - len(left), missing)
     with Pool() as pool:
-        for group, case, taking_part in left:
+        for before, (group, case, taking_part) in zip([None, *left], left, strict=False):
+            # How a process' heap has been used decides how fast it gives memory, so no group is left another's.
+            # Nor is a case of several replicas, as TensorFlow's collectives remember the first strategy.
+            if before is None or before[0] != group or case.replicas:
+                pool.close_all()
             watcher.case_begins(group, case)
-            if GROUPS[group].kind == "memory":
-                entry = measure_memory(case, taking_part)
-            elif GROUPS[group].kind == "overheads":
-                entry = measure_overheads(case, taking_part, rounds=rounds)
-            elif case.replicas:
-                # TensorFlow's collectives remember the replicas of the first strategy of a process.
-                with Pool() as fresh:
-                    entry = measure(case, taking_part, fresh, rounds=rounds, quick=quick)
-            else:
-                entry = measure(case, taking_part, pool, rounds=rounds, quick=quick)
+            entry = measured(case, taking_part, pool, rounds, quick)
             files.add(results, entry)
             files.write_results(results, path)
             watcher.case_ended(entry)
     return results
+
+
+def measured(case, peers, pool, rounds, quick):
+    kind = GROUPS[case.group].kind
+    if kind == "memory":
+        return measure_memory(case, peers)
+    if kind == "overheads":
+        return measure_overheads(case, peers, rounds=rounds)
+    return measure(case, peers, pool, rounds=rounds, quick=quick)
 
 
 def plan_of(groups, peers, quick):

@@ -1,6 +1,6 @@
 """Which options of `BatchNorm` can be combined: one table, for the constructor, the tests and the docs.
 
-python -m bn_keras.layers.combinations > docs/options.md
+`make docs` writes it into docs/options.md.
 """
 
 import itertools
@@ -102,4 +102,5 @@ What depends on the input is checked when it is there. `fused=True` is an error 
 and for axes that do not lie side by side; `fused=None` takes another way by itself. `virtual_batch_size` needs the
 batch axis to be none of `axis`. Training on one value per channel is an error where the shape is known, as the
 output would be β whatever the input; not so with `renorm=True`, or where other replicas have more values.
+An `activation` goes with every one of these.
 """

@@ -60,6 +60,7 @@ def batch_norm_training(
     group_size=None,
     renorm_momentum=None,
     renorm_clipping=None,
+    relu=False,
 ):
     r"""Normalize `x` by its own moments; see the module's text for the equations.
 
@@ -88,6 +89,7 @@ def batch_norm_training(
             replicas either way, average those of all.
         group_size: How many neighbouring replicas are synchronized with each other; `None` for all.
         renorm_momentum, renorm_clipping: Of batch renormalization, see `bn_keras.ops.renorm`.
+        relu: Whether the output is max(y, 0). Where XLA compiles the passes it is a part of them.
 
     Returns:
         `(y, statistics)`: the output, of the dtype of `x`, and the statistics after this batch, which
@@ -112,7 +114,7 @@ def batch_norm_training(
     if "renorm_mean" not in statistics and not (synchronized and replica_context()):
         refuse_single_values(x.shape, axes)
     settings = {"axes": tuple(axes), "epsilon": epsilon, "unbiased": unbiased, "renorm_clipping": renorm_clipping}
-    settings["xla"] = xla_pays(x, weights)
+    settings |= {"xla": xla_pays(x, weights), "relu": relu}
     averages = {"momentum": momentum, "epsilon": epsilon, "renorm_momentum": renorm_momentum}
     if not (synchronized and replica_context()):
         settings["fused"] = fused_or_not(fused, x, axes, weights, virtual_batch_size)
@@ -159,7 +161,9 @@ def _training(x, gamma, beta, statistics, weights, *, averages, **settings):
     return y, _updated(statistics, *moments, **averages)
 
 
-def _normalized(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virtual_batch_size, xla, **settings):
+def _normalized(
+    x, gamma, beta, statistics, weights, *, axes, epsilon, fused, virtual_batch_size, xla, relu, **settings
+):
     """The output, and the moments that the moving statistics average."""
     gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale, offset = _before_renorm(gamma, beta, statistics)
@@ -168,9 +172,11 @@ def _normalized(x, gamma, beta, statistics, weights, *, axes, epsilon, fused, vi
     elif virtual_batch_size:
         y, *moments = batch_norm_in_groups(x, scale, offset, weights, axes, epsilon, virtual_batch_size)
     else:
-        y, *moments = _composed(x, scale, offset, weights, axes, epsilon, xla)
-    in_groups = virtual_batch_size is not None
-    return _finished(y, moments, gamma, beta, statistics, axes=axes, epsilon=epsilon, in_groups=in_groups, **settings)
+        within = relu and xla and "renorm_mean" not in statistics
+        y, *moments = _composed(x, scale, offset, weights, axes, epsilon, xla, within)
+        relu = relu and not within
+    settings |= {"axes": axes, "epsilon": epsilon, "relu": relu, "in_groups": virtual_batch_size is not None}
+    return _finished(y, moments, gamma, beta, statistics, **settings)
 
 
 def _synchronized(x, gamma, beta, statistics, weights, *, axes, epsilon, group_size, xla, **settings):
@@ -189,11 +195,13 @@ def _before_renorm(gamma, beta, statistics):
     return (tf.ones_like(gamma), tf.zeros_like(beta)) if "renorm_mean" in statistics else (gamma, beta)
 
 
-def _finished(y, moments, gamma, beta, statistics, *, axes, epsilon, unbiased, in_groups, renorm_clipping):
+def _finished(y, moments, gamma, beta, statistics, *, axes, epsilon, unbiased, in_groups, renorm_clipping, relu):
     """What is left to do once the moments are known; those of several groups have the groups first."""
     count, mean, variance = moments
     if "renorm_mean" in statistics:
         y = renormalize(y, gamma, beta, mean, variance, statistics, axes, epsilon, renorm_clipping)
+    if relu:
+        y = tf.nn.relu(y)
     if unbiased:
         variance = unbiased_variance(variance, count)
     return y, over_groups(count, mean, variance) if in_groups else (count, mean, variance)
@@ -226,10 +234,10 @@ def _inference(x, gamma, beta, mean, variance, *, axes, epsilon):
     return tf.cast(y, x.dtype)
 
 
-def _composed(x, gamma, beta, weights, axes, epsilon, xla):
+def _composed(x, gamma, beta, weights, axes, epsilon, xla, relu):
     rank, channels = x.shape.rank, gamma.shape
     gamma, beta = (broadcastable(values, rank, axes) for values in (gamma, beta))
-    y, count, mean, variance = normalize(x, gamma, beta, other_axes(rank, axes), epsilon, weights, xla=xla)
+    y, count, mean, variance = normalize(x, gamma, beta, other_axes(rank, axes), epsilon, weights, xla=xla, relu=relu)
     if weights is not None:
         count = tf.reshape(tf.broadcast_to(count, tf.shape(mean)), channels)
     return y, count, tf.reshape(mean, channels), tf.reshape(variance, channels)

@@ -20,7 +20,7 @@ from bn_keras.ops.moments import merged, shifted_moments, statistics_dtype
 from bn_keras.ops.sums import total
 
 
-def normalize(x, gamma, beta, axes, epsilon, weights=None, *, centered=True, groups=None, xla=False):
+def normalize(x, gamma, beta, axes, epsilon, weights=None, *, centered=True, groups=None, relu=False, xla=False):
     """Plain TensorFlow: any float dtype, any axes, any weights, any compiler.
 
     Shapes: `x` `(batch, …)`; `gamma`, `beta` and `weights` have its rank and broadcast against it;
@@ -36,6 +36,7 @@ def normalize(x, gamma, beta, axes, epsilon, weights=None, *, centered=True, gro
         centered: Whether the mean is taken off. If not, it stands as 0 in every equation above, and
             σ² is the mean square.
         groups: `(axis, number)` if the channels along an axis share their moments in so many groups.
+        relu: Whether `max(y, 0)` is returned; for γ that is the same for all elements of a sum.
         xla: Whether the forward pass, and the backward pass, are each compiled by XLA.
 
     Returns:
@@ -53,11 +54,11 @@ def normalize(x, gamma, beta, axes, epsilon, weights=None, *, centered=True, gro
     if last > 1:
         flat = [flattened(each, last) for each in (x, gamma, beta)]
         first = [axis for axis in axes if axis <= x.shape.rank - last]
-        y, count, *moments = normalize(*flat, first, epsilon, centered=centered, groups=groups, xla=xla)
+        y, count, *moments = normalize(*flat, first, epsilon, centered=centered, groups=groups, relu=relu, xla=xla)
         y = tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
         return y, count, *(each[(..., *[tf.newaxis] * (last - 1))] for each in moments)
 
-    settings = {"axes": tuple(axes), "epsilon": epsilon, "centered": centered, "groups": groups}
+    settings = {"axes": tuple(axes), "epsilon": epsilon, "centered": centered, "groups": groups, "relu": relu}
     if weights is not None:
         weights = tf.cast(weights, statistics_dtype(x.dtype))
     run_forward, run_backward = (_forward_by_xla, _backward_by_xla) if xla else (_forward, _backward)
@@ -68,34 +69,41 @@ def normalize(x, gamma, beta, axes, epsilon, weights=None, *, centered=True, gro
         count, pivot, correction, variance = moments
 
         def gradient(dy, *of_the_moments):
-            return run_backward(x, dy, gamma, weights, *moments, **settings)
+            return run_backward(x, dy, gamma, beta, weights, *moments, **settings)
 
         return (y, count, pivot + correction, variance), gradient
 
     return differentiable(x, gamma, beta)
 
 
-def _forward(x, gamma, beta, weights, *, axes, epsilon, centered, groups):
+def _forward(x, gamma, beta, weights, *, axes, epsilon, centered, groups, relu):
     count, pivot, correction, variance = shifted_moments(x, axes, weights, centered, groups)
     values = tf.cast(x, pivot.dtype)
     y = affine(values - pivot if centered else values, correction, tf.math.rsqrt(variance + epsilon), gamma, beta)
-    return tf.cast(y, x.dtype), count, pivot, correction, variance
+    return tf.cast(tf.nn.relu(y) if relu else y, x.dtype), count, pivot, correction, variance
 
 
-def _backward(x, dy, gamma, weights, count, pivot, correction, variance, *, axes, epsilon, centered, groups):
+def _backward(
+    x, dy, gamma, beta, weights, count, pivot, correction, variance, *, axes, epsilon, centered, groups, relu
+):
     dtype, inverse = pivot.dtype, tf.math.rsqrt(variance + epsilon)
     spread = [i for i in range(x.shape.rank) if gamma.shape[i] == 1]
 
     def centred(x, pivot):
         return tf.cast(x, dtype) - pivot if centered else tf.cast(x, dtype)
 
+    def passed(x, dy):
+        """What of dy has come through the activation, which is found again rather than kept."""
+        dy = tf.cast(dy, dtype)
+        return tf.where(affine(centred(x, pivot), correction, inverse, gamma, beta) > 0, dy, 0) if relu else dy
+
     def of_sums(sum_of_dy, sum_of_products):
         """The sum of dy x̂, from that of dy and that of dy (x − pivot)."""
         return (sum_of_products - correction * sum_of_dy) * inverse
 
     if set(axes) <= set(spread):  # γ is the same for all elements of a sum, and can wait
-        sum_of_dy = total(lambda dy: tf.cast(dy, dtype), [dy], axes)
-        sum_of_products = total(lambda x, dy: tf.cast(dy, dtype) * centred(x, pivot), [x, dy], axes)
+        sum_of_dy = total(passed, [x, dy], axes)
+        sum_of_products = total(lambda x, dy: passed(x, dy) * centred(x, pivot), [x, dy], axes)
         sums = sum_of_dy, of_sums(sum_of_dy, sum_of_products)
         rest = [i for i in spread if i not in axes]
         dbeta, dgamma = (tf.reduce_sum(each, rest, keepdims=True) for each in sums)
@@ -113,7 +121,7 @@ def _backward(x, dy, gamma, weights, count, pivot, correction, variance, *, axes
     through_moments = centred(x, pivot) * slope + offset
     if weights is not None:
         through_moments *= weights
-    dx = tf.cast(dy, dtype) * (gamma * inverse) - through_moments
+    dx = passed(x, dy) * (gamma * inverse) - through_moments
     return tf.cast(dx, x.dtype), dgamma, dbeta
 
 

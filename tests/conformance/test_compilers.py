@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bn_keras.ops
+from bn_keras import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from bn_keras.ops import choice
 from tests.conformance.cases import CASES, DISTINCT, every
 from tests.conformance.steps import all_close, data, outcome, ready
@@ -65,6 +66,22 @@ def test_passes_compiled_by_xla_are_those_of_single_ops(random, monkeypatch, cas
     layer.set_weights(weights)
     monkeypatch.setattr(choice, "XLA_FROM_ELEMENTS", 0)
     all_close(outcome(layer, x, dy, training=True), single, 2e-5 if dtype == "float32" else 2e-2)
+
+
+@every(DISTINCT)
+def test_inference_is_left_to_single_ops(random, monkeypatch, case):
+    """An exported model is not to be compiled anew for every batch that it is served."""
+    monkeypatch.setattr(choice, "XLA_FROM_ELEMENTS", 0)
+    layer, x = ready(case.make(), case, random), data(case, random)[0]
+
+    def compiled_by_xla(**call):
+        graph = tf.function(lambda x: layer(x, **call)).get_concrete_function(x).graph.as_graph_def()
+        return any(function.attr["_XlaMustCompile"].b for function in graph.library.function)
+
+    assert not compiled_by_xla()
+    assert not compiled_by_xla(training=False)
+    if type(layer) in {LayerNorm, RMSNorm, GroupNorm, InstanceNorm} and not getattr(layer, "rms_scaling", False):
+        assert compiled_by_xla(training=True)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +11,7 @@ import tensorflow as tf
 from bn_keras import BatchNorm
 from bn_keras.layers.combinations import NEEDED, OPTIONS, REFUSED, combinations, page
 from tests import reference
-from tests.layers.test_batch_norm import close, randomized
+from tests.layers.test_batch_norm import close, randomized, step
 
 ARGUMENTS = {
     "momentum=None": {"momentum": None},
@@ -129,3 +130,29 @@ def averages(before, mean, variance, arguments):
         "renorm_mean": moved("renorm_mean", mean, 0.99),
         "renorm_stddev": moved("renorm_stddev", stddev, 0.99),
     }
+
+
+@pytest.mark.parametrize("names", list(combinations()), ids=" ".join)
+def test_relu_is_that_of_a_layer_after_it(random, names):
+    check_activation("relu", (10, 5, 3), arguments_of(names), random)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", None])
+def test_activations_in_every_implementation(random, implementation, activation):
+    check_activation(activation, (8, 6, 6, 4), {}, random)
+
+
+def check_activation(activation, shape, arguments, random):
+    within = randomized(BatchNorm(activation=activation, **arguments), shape, random)
+    alone = BatchNorm(**arguments)
+    alone.build(shape)
+    alone.set_weights(within.get_weights())
+    after = keras.layers.Activation(activation)
+    x, dy = (tf.constant(random.normal(0.5, 2, shape), tf.float32) for _ in range(2))
+    one, other = step(within, x, dy), step(keras.Sequential([alone, after]), x, dy)
+    for ours, true in zip(one, other, strict=True):
+        close(ours, true, 1e-5)
+    for ours, true in zip(within.weights, alone.weights, strict=True):
+        close(ours, true, 1e-5)
+    close(within(x), after(alone(x)), 1e-6)
+    assert BatchNorm.from_config(within.get_config()).activation is keras.activations.get(activation)

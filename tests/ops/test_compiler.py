@@ -37,6 +37,15 @@ def test_auto_clustering_is_noticed():
         tf.config.optimizer.set_jit(False)
 
 
+def test_xla_gets_a_trace_of_its_own():
+    seen = []
+    branch = compiled(lambda x: seen.append(in_xla_context()) or x)
+    for jit_compile in (False, True, False, True):
+        tf.function(lambda x: branch(x), jit_compile=jit_compile)(tf.ones(1))
+    assert seen == [False, True]
+    assert branch.experimental_get_tracing_count() == 2
+
+
 def warnings_about_tracing(function, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="tensorflow"):

@@ -16,8 +16,8 @@ def prepare(case):
     variables = layer.init(jax.random.key(0), x)
     state = {name: value for name, value in variables.items() if name != "params"}
     forward = forward_of(layer)
-    if case.mode == "training":
-        step, given = jax.jit(training_step(jax, forward)), (variables["params"], state, x, dy)
+    if case.mode in {"training", "gradients"}:
+        step, given = jax.jit(training_step(jax, forward, case.mode)), (variables["params"], state, x, dy)
     else:
         step, given = jax.jit(forward), (variables["params"], state, x)
     return lambda: jax.block_until_ready(step(*given))
@@ -42,9 +42,9 @@ def forward_of(layer):
     return lambda params, state, x: layer.apply({"params": params, **state}, x, mutable=list(state))
 
 
-def training_step(jax, forward):
+def training_step(jax, forward, mode):
     def step(params, state, x, dy):
         y, pullback, new_state = jax.vjp(lambda params, x: forward(params, state, x), params, x, has_aux=True)
-        return y, new_state, pullback(dy)
+        return y if mode == "training" else y.sum(), new_state, pullback(dy)
 
     return step

@@ -42,13 +42,14 @@ def layer_of(nn, case):
 
 def call_of(torch, layer, x, dy, mode):
     layer.train(mode != "inference")
-    if mode == "training":
+    if mode in {"training", "gradients"}:
         x.requires_grad_()
         wanted = [x, *layer.parameters()]
 
         def step():
             y = layer(x)
-            return y, *torch.autograd.grad(y, wanted, dy)
+            gradients = torch.autograd.grad(y, wanted, dy)
+            return y if mode == "training" else y.sum(), *gradients
 
         return step
 

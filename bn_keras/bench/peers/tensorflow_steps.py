@@ -20,8 +20,9 @@ def call_of(layer, case, variables=None):
     """
     dtype = tf.bfloat16 if case.dtype == "mixed_bfloat16" else tf.float32
     x, dy = (tf.constant(each, dtype) for each in inputs_of(case))
-    if case.mode == "training":
-        step, given = training_step(layer, variables), (x, dy)
+    if case.mode in {"training", "gradients"}:
+        output = tf.identity if case.mode == "training" else tf.reduce_sum
+        step, given = training_step(layer, variables, output), (x, dy)
     else:
         training = case.mode == "forward"
         step, given = (lambda x: layer(x, training=training)), (x,)
@@ -29,12 +30,12 @@ def call_of(layer, case, variables=None):
     return lambda: step(*given)
 
 
-def training_step(layer, variables=None):
+def training_step(layer, variables=None, output=tf.identity):
     def step(x, dy):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x, training=True)
-        return y, *tape.gradient(y, [x, *(layer.trainable_variables if variables is None else variables)], dy)
+        return output(y), *tape.gradient(y, [x, *(layer.trainable_variables if variables is None else variables)], dy)
 
     return step
 
