@@ -27,7 +27,7 @@ check: $(VENV)/.dev  ## style, without changing anything
 
 # With PyTorch too where it is installed: its usual wheel brings gigabytes for GPUs, so it is not in the extra.
 bench: $(VENV)/.bench  ## what is missing in benchmarks/: the layers' speed beside their peers; and its page
-	$(BIN)/bn-keras bench --out benchmarks --readme README.md --resume
+	$(BIN)/bn-keras bench --rounds 7 --out benchmarks --readme README.md --resume
 
 accuracy: $(VENV)/.bench  ## how exact the layers are beside their peers: docs/accuracy.md
 	$(BIN)/python -m benchmarks.accuracy --out docs/accuracy.md

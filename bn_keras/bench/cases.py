@@ -115,6 +115,9 @@ GROUPS = {
         "Batch norm, training step called eagerly",
         made("batch-eager", ["batch"], [LARGE[0], SMALL[0]], how="eager"),
     ),
+    "batch-forward": Group(
+        "Batch norm, training, forward alone, float32", made("batch-forward", ["batch"], LARGE, ["forward"])
+    ),
     "batch-inference": Group("Batch norm, inference", made("batch-inference", ["batch"], LARGE, ["inference"])),
     "layer": Group("Layer norm", made("layer", ["layer"], ROWS, ["training", "inference"])),
     "rms": Group("RMS norm, training step", made("rms", ["rms"], ROWS)),

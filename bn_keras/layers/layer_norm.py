@@ -32,6 +32,10 @@ class LayerNorm(NormalizationLayer):
         **kwargs: Those of `keras.layers.Layer`. Keras' `rms_scaling=True` is taken with a warning: it
             divides by the deviation without taking the mean off. `RMSNorm` is the true one.
 
+    Call arguments:
+        inputs: The tensor to normalize.
+        training: Changes nothing but the speed: the passes over a large input are compiled by XLA if it is true.
+
     Raises:
         TypeError, ValueError: For an argument of the wrong type or out of range, at once; for an input
             that the layer cannot normalize, when it is built.

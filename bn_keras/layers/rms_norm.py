@@ -26,6 +26,10 @@ class RMSNorm(keras.layers.Layer):
         epsilon: Added to the mean square, ≥ 0.
         **kwargs: Those of `keras.layers.Layer`.
 
+    Call arguments:
+        inputs: The tensor to normalize.
+        training: Changes nothing but the speed: the passes over a large input are compiled by XLA if it is true.
+
     Raises:
         TypeError, ValueError: For an argument of the wrong type or out of range, at once; for an input
             that the layer cannot normalize, when it is built.

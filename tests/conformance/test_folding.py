@@ -1,4 +1,4 @@
-"""TensorFlow's graph rewriter and TFLite fold an inference into the convolution before it, without our help."""
+"""TFLite and TensorFlow's graph rewriter fold an inference into the convolution before it, without our help."""
 
 import contextlib
 import io
@@ -38,7 +38,7 @@ def test_tflite(random, convolution, name, inside):
 
 
 def test_the_graph_rewriter(random):
-    """Constant statistics become the convolution's kernel and bias."""
+    """Constant statistics become a part of the convolution's kernel, and one addition."""
 
     def executed(normalize):
         with tf.Graph().as_default():
@@ -56,5 +56,5 @@ def test_the_graph_rewriter(random):
         values = (tf.constant(random.uniform(0.5, 2, 4), tf.float32) for _ in range(4))
         return batch_norm_inference(x, *values, axes=(3,), epsilon=1e-3)
 
-    assert {"Mul", "AddV2", "Sub"} & executed(lambda x: norm(tf.nn.relu(x))), "nothing folds through a ReLU"
-    assert not {"Mul", "AddV2", "Sub", "Rsqrt"} & executed(norm)
+    assert "Mul" in executed(lambda x: norm(tf.nn.relu(x))), "nothing folds through a ReLU"
+    assert not {"Mul", "Sub", "Rsqrt"} & executed(norm)
