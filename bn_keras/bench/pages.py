@@ -81,7 +81,9 @@ METHOD = """\
 - PyTorch's batch, group and instance norm have channels first, as is its custom.
 - The floor is the time that the bytes take which have to be moved at the least, at the bandwidth at which the machine
   copies large arrays (NumPy, a thread per core), measured before and after each case: for a training step of batch
-  norm 8 tensors of x's size, of the others 5, and for inference 2. What fits into the caches can be faster."""
+  norm 8 tensors of x's size, of the others 5, and for inference 2. What fits into the caches can be faster.
+- Memory is by how much a call lifts the resident memory of a process that has made the same call before. A library
+  that keeps what it once got from the system, as JAX does, shows nothing of it."""
 
 
 def bandwidth_text(results):
