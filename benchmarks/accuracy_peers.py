@@ -25,7 +25,7 @@ def batch_norms():
     """Peers by name."""
     peers = {
         "bn_keras": of_tensorflow(lambda: BatchNorm(**FORGETFUL)),
-        "bn_keras, fused=False": of_tensorflow(lambda: BatchNorm(fused=False, **FORGETFUL)),
+        "bn_keras, fused=True": of_tensorflow(lambda: BatchNorm(fused=True, **FORGETFUL)),
         "Keras": of_tensorflow(lambda: keras.layers.BatchNormalization(**FORGETFUL), unbiased=False),
     }
     if found("tf_keras"):

@@ -34,7 +34,6 @@ def figures(page, section, name):
 
 SECTIONS = [
     ("Batch norm", "bn_keras"),
-    ("Batch norm", "bn_keras, fused=False"),
     ("Batch norm over two replicas", "bn_keras"),
 ]
 
