@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from bn_keras.ops.compiler import in_xla_context
 from bn_keras.ops.sums import first_part, total
 
 
@@ -79,9 +80,9 @@ def shifted_moments(x, axes, weights=None, centered=True, groups=None):
 
     $$ \delta = \frac1n \sum_i w_i (x_i - k) \qquad \sigma^2 = \frac1n \sum_i w_i (x_i - k)^2 - \delta^2 $$
 
-    The pivot k is the mean of about an eighth of the elements. It is at most √8 deviations from the mean of all,
-    whatever the values, so the difference loses at most a factor of 9 in precision; and both sums can be had in one
-    pass. With weights it is the weighted mean, as elements of weight 0 may have any value.
+    The pivot k is the mean. Under XLA, where passes are what costs, it is that of about an eighth of the elements: at
+    most √8 deviations from the mean of all, whatever the values, so that the difference loses at most a factor of 9 in
+    precision. Not so with weights, as elements of weight 0 may have any value.
 
     Args:
         x, axes, weights: As in `moments`.
@@ -105,7 +106,7 @@ def shifted_moments(x, axes, weights=None, centered=True, groups=None):
     if not centered:
         mean_square = average(tf.square)
         return count, tf.zeros_like(mean_square), tf.zeros_like(mean_square), mean_square
-    if weights is None:
+    if weights is None and in_xla_context():
         part = first_part(x, axes)
         pivot = average(tf.identity, part, counted(part, axes, None, groups))
     else:
