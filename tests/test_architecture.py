@@ -11,6 +11,7 @@ PACKAGE = ROOT / "bn_keras"
 MAY_IMPORT = {
     "ops": set(),
     "layers": {"ops"},
+    "surgery": {"ops", "layers"},
     "models": {"ops", "layers"},
     "experiments": {"ops", "layers", "models"},
     "bench": {"ops", "layers", "models"},
@@ -18,7 +19,7 @@ MAY_IMPORT = {
     "__init__": {"layers"},
     "__main__": {"cli"},
 }
-CORE = {"ops", "layers", "models", "__init__"}
+CORE = {"ops", "layers", "surgery", "models", "__init__"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -1,0 +1,223 @@
+"""Conversion there and back keeps weights, names, what is trainable, dtypes and outputs, for every build of model."""
+
+import keras
+import numpy as np
+import pytest
+
+from bn_keras import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
+from bn_keras.surgery import from_keras, replace, to_keras, to_local, to_sync
+from bn_keras.surgery.rewrite import layers_of
+from tests.surgery.models import (
+    BUILDS,
+    Trained,
+    first_axis,
+    functional,
+    inputs_of,
+    mixed,
+    outputs_of,
+    own_class,
+    randomize,
+    sequential,
+    shared,
+    wrapped,
+)
+
+THEIRS = keras.layers.BatchNormalization
+
+
+def named(function):
+    return function.__name__
+
+
+def norms(model):
+    return [layer for layer in layers_of(model) if isinstance(layer, (THEIRS, BatchNorm))]
+
+
+def account(model):
+    """All that a conversion has to keep."""
+    weights = [(weight.path, weight.trainable, weight.dtype, weight.numpy().tobytes()) for weight in model.weights]
+    layers = [(layer.name, layer.trainable, layer.dtype_policy.name) for layer in layers_of(model)]
+    return model.name, layers, weights
+
+
+@pytest.fixture(params=BUILDS, ids=named)
+def build(request):
+    return request.param
+
+
+def test_from_keras_and_back(build, random):
+    model = randomize(build(THEIRS), random)
+    norms(model)[0].trainable = False
+    x, before, nodes = inputs_of(model, random), account(model), calls(model)
+    ours = from_keras(model)
+    back = to_keras(ours)
+    assert account(ours) == account(back) == account(model) == before
+    assert calls(model) == nodes, "the given model was called"
+    assert {type(layer) for layer in norms(ours)} == {BatchNorm}
+    assert {type(layer) for layer in norms(back)} == {THEIRS}
+    assert not set(map(id, ours.weights)) & set(map(id, model.weights))
+    assert type(ours) is type(model)
+    for there, here in zip(outputs_of(model, x), outputs_of(ours, x), strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=1e-2 if "mixed" in model.name else 1e-5)
+
+
+def calls(model):
+    """How often each layer of a model has been called to build one, as far as it says."""
+    return [layer.output is not None for layer in layers_of(model)[1:] if hasattr(layer, "output")]
+
+
+def test_to_sync_and_back_is_bit_equal(build, random):
+    model = randomize(build(BatchNorm), random)
+    x, before = inputs_of(model, random), account(model)
+    sync = to_sync(model)
+    local = to_local(sync)
+    assert account(sync) == account(local) == account(model) == before
+    assert {type(layer) for layer in norms(sync)} == {SyncBatchNorm}
+    assert {type(layer) for layer in norms(local)} == {BatchNorm}
+    assert not any(layer.synchronized for layer in norms(local))
+    for each in (sync, local):
+        for there, here in zip(outputs_of(model, x), outputs_of(each, x), strict=True):
+            np.testing.assert_array_equal(here, there)
+
+
+def test_training_goes_on_alike(build, random):
+    """The copy is whole: its steps are those of the given model."""
+    model = randomize(build(BatchNorm), random)
+    copy, x = to_sync(model), inputs_of(model, random)
+    for each in (model, copy):
+        each(x, training=True)
+    assert account(copy) == account(model)
+
+
+def test_other_normalizations(random):
+    theirs = [
+        keras.layers.LayerNormalization(axis=[1, 2], name="layer"),
+        keras.layers.GroupNormalization(groups=2, name="group"),
+        keras.layers.GroupNormalization(groups=-1, name="instance"),
+    ]
+    ours = [LayerNorm, GroupNorm, GroupNorm]
+    if hasattr(keras.layers, "RMSNormalization"):
+        theirs.append(keras.layers.RMSNormalization(name="rms"))
+        ours.append(RMSNorm)
+    model = randomize(keras.Sequential([keras.Input((5, 4)), *theirs]), random)
+    x, new = inputs_of(model, random), from_keras(model)
+    assert [type(layer) for layer in new.layers] == ours
+    assert account(new) == account(to_keras(new)) == account(model)
+    np.testing.assert_allclose(outputs_of(new, x), outputs_of(model, x), rtol=0, atol=1e-5)
+    assert to_keras(keras.Sequential([keras.Input((4,)), InstanceNorm()])).layers[0].groups == 4
+
+
+def test_keras_averages_the_biased_variance(random):
+    model = from_keras(functional(THEIRS))
+    assert not any(layer.unbiased for layer in norms(model))
+
+
+def test_a_compiled_model_gives_one_that_is_not(random):
+    model = functional(THEIRS)
+    model.compile("adam", "mse")
+    assert not from_keras(model).compiled
+    assert model.compiled
+
+
+def test_the_class_of_a_functional_model_is_kept():
+    new = from_keras(own_class(THEIRS))
+    assert type(new) is Trained
+    new.compile("sgd", "mse")
+    assert new.fit(np.ones((4, 3)), np.ones((4, 3)), verbose=0).history == {"seven": [7.0]}
+
+
+@pytest.mark.parametrize("build", [functional, sequential, shared, wrapped, first_axis, mixed], ids=named)
+def test_a_copy_can_be_saved(tmp_path, build, random):
+    model = randomize(from_keras(build(THEIRS)), random)
+    model.save(tmp_path / "model.keras")
+    x, loaded = inputs_of(model, random), keras.saving.load_model(tmp_path / "model.keras")
+    for there, here in zip(outputs_of(model, x), outputs_of(loaded, x), strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+class Strange(THEIRS):
+    pass
+
+
+class MadeLate(keras.layers.Layer):
+    def build(self, input_shape):
+        self.norm = THEIRS(name="late")
+        self.norm.build(input_shape)
+
+    def call(self, x):
+        return self.norm(x)
+
+
+class NoConfig(keras.Model):
+    def __init__(self, function):
+        super().__init__()
+        self.norm = THEIRS()
+
+    def call(self, x):
+        return self.norm(x)
+
+
+def in_a_model(layer):
+    return keras.Sequential([keras.Input((3,)), layer])
+
+
+def no_config():
+    model = NoConfig(print)
+    model.get_config = lambda: (_ for _ in ()).throw(NotImplementedError("`function` cannot be saved"))
+    model(np.zeros((2, 3)))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("function", "model", "message"),
+    [
+        (from_keras, lambda: in_a_model(Strange(name="odd")), r"'odd' is of class Strange, which derives from Batch"),
+        (to_keras, lambda: in_a_model(type("Mine", (BatchNorm,), {})(name="odd")), "'odd' is of class Mine"),
+        (from_keras, lambda: in_a_model(MadeLate(name="block")), r"'late' cannot be changed: 'block' \(MadeLate\)"),
+        (from_keras, no_config, r"NoConfig\) cannot be made again from its config.*\n.*get_config"),
+        (from_keras, lambda: keras.Sequential([THEIRS()]), "has no weights yet. Build it first"),
+        (to_sync, lambda: in_a_model(THEIRS(name="odd")), r"'odd' and 0 more are Keras'.*from_keras\(model\) first"),
+        (to_sync, lambda: in_a_model(BatchNorm(virtual_batch_size=4, name="odd")), "'odd'.*cannot be combined"),
+        (to_keras, lambda: in_a_model(BatchNorm(momentum=None, name="odd")), "'odd'.*momentum=None"),
+        (to_keras, lambda: in_a_model(BatchNorm(activation="relu", name="odd")), "'odd'.*activation='relu'"),
+        (to_keras, lambda: in_a_model(BatchNorm(axis=[1], name="odd")), r"'odd'.*axis=\[1\]"),
+        (to_keras, lambda: in_a_model(DecorrelatedBatchNorm(name="odd")), "'odd'.*DecorrelatedBatchNorm"),
+        (lambda model: replace(model, {LayerNorm: GroupNorm}), lambda: sequential(THEIRS), "has no layer of class Lay"),
+    ],
+)
+def test_what_cannot_be_done_is_said(function, model, message):
+    model = model()
+    with pytest.raises(ValueError, match=message):
+        function(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "kinds"), [("model.keras", {}), (BatchNorm(), {}), (None, {BatchNorm: 3}), (None, {"norm": GroupNorm})]
+)
+def test_wrong_types(model, kinds):
+    with pytest.raises(TypeError, match="Expected"):
+        replace(model or in_a_model(BatchNorm()), kinds)
+
+
+def test_replace_by_a_class(random):
+    model = randomize(functional(BatchNorm), random)
+    new = replace(model, {BatchNorm: LayerNorm})
+    first, old = new.get_layer("first"), model.get_layer("first")
+    assert type(first) is LayerNorm
+    assert first.epsilon == old.epsilon
+    np.testing.assert_array_equal(first.gamma, old.gamma)
+    np.testing.assert_array_equal(first.beta, old.beta)
+    np.testing.assert_array_equal(new.get_layer("conv").kernel, model.get_layer("conv").kernel)
+
+
+def test_replace_by_a_function(build, random):
+    """Also by nothing, and with the values of weights that fit."""
+    model = build(THEIRS)
+    norms(model)[0].trainable = False
+    new = replace(model, {THEIRS: lambda old: GroupNorm(groups=-1, axis=old.axis, scale=old.scale, center=old.center)})
+    groups = [layer for layer in layers_of(new) if type(layer) is GroupNorm]
+    described = [(layer.name, layer.dtype_policy.name, layer.trainable) for layer in groups]
+    assert described == [(layer.name, layer.dtype_policy.name, layer.trainable) for layer in norms(model)]
+    assert not norms(new)
+    bare = replace(model, {THEIRS: keras.layers.Identity})
+    assert not any("moving" in weight.path for weight in bare.weights)
