@@ -9,10 +9,20 @@ if keras.backend.backend() != "tensorflow":
         'or "backend": "tensorflow" in ~/.keras/keras.json, before Keras is imported.'
     )
 
-from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
+from bn_keras.layers import (
+    Affine,
+    BatchNorm,
+    DecorrelatedBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    RMSNorm,
+    SyncBatchNorm,
+)
 
 __version__ = "0.1.0"
 __all__ = [
+    "Affine",
     "BatchNorm",
     "DecorrelatedBatchNorm",
     "GroupNorm",

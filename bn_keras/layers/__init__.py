@@ -1,5 +1,6 @@
 """Keras layers: state, configuration, dtypes and errors. The arithmetic is in `bn_keras.ops`."""
 
+from bn_keras.layers.affine import Affine
 from bn_keras.layers.batch_norm import BatchNorm
 from bn_keras.layers.decorrelated_batch_norm import DecorrelatedBatchNorm
 from bn_keras.layers.group_norm import GroupNorm, InstanceNorm
@@ -7,4 +8,13 @@ from bn_keras.layers.layer_norm import LayerNorm
 from bn_keras.layers.rms_norm import RMSNorm
 from bn_keras.layers.sync_batch_norm import SyncBatchNorm
 
-__all__ = ["BatchNorm", "DecorrelatedBatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm", "SyncBatchNorm"]
+__all__ = [
+    "Affine",
+    "BatchNorm",
+    "DecorrelatedBatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "RMSNorm",
+    "SyncBatchNorm",
+]

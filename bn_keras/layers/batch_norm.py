@@ -73,6 +73,8 @@ class BatchNorm(NormalizationLayer):
             the kernel's float32 sums would lose, the batch is normalized again without it.
         activation: A Keras activation of the output. With "relu" a large training step on a CPU takes a third
             less time than with a layer of its own after this one.
+        frozen: Whether training runs as inference does: the moving statistics are used and stay, while γ and β
+            go on learning. `trainable = False` freezes these too. `bn_keras.surgery.freeze` sets it.
         **kwargs: Those of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
@@ -126,6 +128,7 @@ class BatchNorm(NormalizationLayer):
         group_size=None,
         fused=None,
         activation=None,
+        frozen=False,
         **kwargs,
     ):
         super().__init__(
@@ -161,6 +164,7 @@ class BatchNorm(NormalizationLayer):
         self.group_size = checked_size("group_size", group_size)
         self.unbiased = bool(unbiased)
         self.activation = keras.activations.get(activation)
+        self.frozen = bool(frozen)
         self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = keras.initializers.get(moving_variance_initializer)
         for name in STATISTICS:
@@ -199,7 +203,7 @@ class BatchNorm(NormalizationLayer):
         statistics = {name: tensor_or_none(weight) for name, weight in self.statistics.items()}
         axes = axes_of(self.axis, inputs.shape)
         activation = self.activation
-        if training and self.trainable:
+        if training and self.trainable and not self.frozen:
             outputs, statistics = batch_norm_training(
                 inputs,
                 gamma,
@@ -243,6 +247,7 @@ class BatchNorm(NormalizationLayer):
             "virtual_batch_size": self.virtual_batch_size,
             "fused": self.fused,
             "activation": keras.activations.serialize(self.activation),
+            "frozen": self.frozen,
         }
 
 

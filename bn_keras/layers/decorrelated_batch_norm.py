@@ -61,6 +61,7 @@ class DecorrelatedBatchNorm(NormalizationLayer):
         beta_initializer, gamma_initializer: Of the offset and scale.
         moving_mean_initializer: Of the moving mean. The moving whitening starts as the identity.
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Optional.
+        frozen: Whether training runs as inference does, as in `BatchNorm`.
         **kwargs: Those of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
@@ -100,6 +101,7 @@ class DecorrelatedBatchNorm(NormalizationLayer):
         gamma_regularizer=None,
         beta_constraint=None,
         gamma_constraint=None,
+        frozen=False,
         **kwargs,
     ):
         super().__init__(
@@ -119,6 +121,7 @@ class DecorrelatedBatchNorm(NormalizationLayer):
         self.iterations = checked_count("iterations", iterations)
         self.momentum = checked_number("momentum", momentum, at_least=0, at_most=1)
         self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
+        self.frozen = bool(frozen)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -135,7 +138,7 @@ class DecorrelatedBatchNorm(NormalizationLayer):
         gamma, beta = tensor_or_none(self.gamma), tensor_or_none(self.beta)
         mean, whitening = (tf.convert_to_tensor(each) for each in (self.moving_mean, self.moving_whitening))
         settings = {"axis": axis, "groups": groups_of(self.groups, *self.sizes)}
-        if training and self.trainable:
+        if training and self.trainable and not self.frozen:
             outputs, statistics = decorrelated_batch_norm_training(
                 inputs,
                 gamma,
@@ -160,4 +163,5 @@ class DecorrelatedBatchNorm(NormalizationLayer):
             "iterations": self.iterations,
             "momentum": self.momentum,
             "moving_mean_initializer": keras.initializers.serialize(self.moving_mean_initializer),
+            "frozen": self.frozen,
         }

@@ -155,6 +155,17 @@ def batch_norm_inference(x, gamma, beta, mean, variance, *, axes, epsilon):
     return _inference(x, gamma, beta, mean, variance, axes=tuple(axes), epsilon=epsilon)
 
 
+def affine(x, scale, offset, *, axes):
+    """`scale · x + offset` per channel, of the dtype and shape of `x`; scale and offset as gamma above.
+
+    Example:
+
+    >>> affine(tf.constant([[1.0], [3.0]]), tf.constant([2.0]), tf.constant([1.0]), axes=(1,)).numpy().tolist()
+    [[3.0], [7.0]]
+    """
+    return _compiled_affine(x, *scale_and_offset(scale, offset, x, axes), axes=tuple(axes))
+
+
 @compiled
 def _training(x, gamma, beta, statistics, weights, *, averages, **settings):
     y, moments = _normalized(x, gamma, beta, statistics, weights, **settings)
@@ -226,12 +237,19 @@ _compiled_normalized, _compiled_finished, _compiled_updated = map(compiled, (_no
 
 @compiled
 def _inference(x, gamma, beta, mean, variance, *, axes, epsilon):
-    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
+    dtype = statistics_dtype(x.dtype)
     gamma, beta = scale_and_offset(gamma, beta, x, axes)
     scale = gamma * tf.math.rsqrt(tf.cast(variance, dtype) + epsilon)
-    offset = beta - tf.cast(mean, dtype) * scale
+    return _affine(x, scale, beta - tf.cast(mean, dtype) * scale, axes)
+
+
+def _affine(x, scale, offset, axes):
+    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
     y = tf.cast(x, dtype) * broadcastable(scale, rank, axes) + broadcastable(offset, rank, axes)
     return tf.cast(y, x.dtype)
+
+
+_compiled_affine = compiled(_affine)
 
 
 def _composed(x, gamma, beta, weights, axes, epsilon, xla, relu):

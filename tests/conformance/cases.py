@@ -7,7 +7,16 @@ import dataclasses
 
 import pytest
 
-from bn_keras import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
+from bn_keras import (
+    Affine,
+    BatchNorm,
+    DecorrelatedBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    RMSNorm,
+    SyncBatchNorm,
+)
 
 LARGE = (256, 4, 4, 16)  # 65,536 elements: from here on batch norm takes TensorFlow's kernel by itself
 
@@ -96,6 +105,9 @@ CASES = [
     per_example("instance", InstanceNorm),
     per_example("instance_channels_first", InstanceNorm, variant=True, axis=1, scale=False),
     per_example("rms", RMSNorm),
+    per_example("batch_frozen", BatchNorm, variant=True, frozen=True),
+    per_example("affine", Affine, activation="tanh"),
+    per_example("affine_two_axes", Affine, variant=True, axis=[1, 2]),
     per_example("rms_two_axes", RMSNorm, variant=True, axis=[1, 2]),
 ]
 DISTINCT = [case for case in CASES if not case.variant]
