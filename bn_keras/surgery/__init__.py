@@ -2,5 +2,17 @@
 
 from bn_keras.surgery.convert import from_keras, replace, to_keras, to_local, to_sync
 from bn_keras.surgery.fold import fold
+from bn_keras.surgery.freeze import freeze, unfreeze
+from bn_keras.surgery.weight_decay import exclude_from_weight_decay
 
-__all__ = ["fold", "from_keras", "replace", "to_keras", "to_local", "to_sync"]
+__all__ = [
+    "exclude_from_weight_decay",
+    "fold",
+    "freeze",
+    "from_keras",
+    "replace",
+    "to_keras",
+    "to_local",
+    "to_sync",
+    "unfreeze",
+]

@@ -239,9 +239,10 @@ def put(holder, path, old, new):
 
 def carry(plan, copies):
     """The values of all variables, and what is trainable: containers first, as theirs reaches what they hold."""
-    for old, new in reversed(copies.items()):
-        if old not in plan and new.trainable != old.trainable:
-            new.trainable = old.trainable
+    wanted = {new: new.trainable if old in plan else old.trainable for old, new in copies.items()}
+    for new, trainable in reversed(wanted.items()):
+        if new.trainable != trainable:
+            new.trainable = trainable
     for old, new in copies.items():
         if old in plan:
             carry_by_name(old, new, plan[old].values)
