@@ -128,7 +128,7 @@ GROUPS = {
     "models": Group(
         "Networks of keras.applications",
         made("models", NETWORKS, [(16, 128, 128, 3)], ["training", "inference"]),
-        ("bn_keras network", "keras network", "without norm"),
+        ("bn_keras network", "keras network", "bn_keras folded", "without norm"),
     ),
     "sync": Group(
         "Batch norm on several replicas, training step",

@@ -47,6 +47,7 @@ PEERS = {
         )
         for norm in ("bn_keras", "keras", "without norm")
     },
+    "bn_keras folded": Peer("bn_keras.bench.peers.networks", options=(("norm", "bn_keras"), ("folded", True))),
     **{
         f"{library} {kind}": Peer(
             "bn_keras.bench.peers.replicas", options=(("library", library), ("synchronized", kind == "synchronized"))

@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
-from bn_keras.bench.peers import inputs_of
+from bn_keras.bench.peers import NotOfferedError, inputs_of
 from bn_keras.layers import BatchNorm
+from bn_keras.surgery import fold
 
 
 class Nothing(keras.layers.Layer):
@@ -21,9 +22,13 @@ NORMS = {
 }
 
 
-def prepare(case, norm):
+def prepare(case, norm, folded=False):
     """One step of gradient descent on random targets, or one inference."""
+    if folded and case.mode != "inference":
+        raise NotOfferedError("a folded network is for inference")
     model = network(case, NORMS[norm])
+    if folded:
+        model = fold(model, report=None)
     x = tf.constant(inputs_of(case)[0])
     if case.mode == "inference":
         infer = tf.function(lambda x: model(x, training=False))
