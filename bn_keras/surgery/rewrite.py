@@ -241,13 +241,18 @@ def carry(plan, copies):
     """The values of all variables, and what is trainable: containers first, as theirs reaches what they hold."""
     wanted = {new: new.trainable if old in plan else old.trainable for old, new in copies.items()}
     for new, trainable in reversed(wanted.items()):
-        if new.trainable != trainable:
-            new.trainable = trainable
+        match_trainable(new, trainable)
     for old, new in copies.items():
         if old in plan:
             carry_by_name(old, new, plan[old].values)
         elif not is_graph(old):
             carry_in_order(old, new)
+
+
+def match_trainable(holder, trainable):
+    """Only where it differs, as it reaches all that a layer holds."""
+    if holder.trainable != trainable:
+        holder.trainable = trainable
 
 
 def carry_by_name(old, new, values):
@@ -257,6 +262,8 @@ def carry_by_name(old, new, values):
         value = values.get(variable.name)
         if value is not None and tuple(value.shape) == tuple(variable.shape):
             variable.assign(keras.ops.convert_to_numpy(value))
+            if old.trainable == new.trainable:  # else the change is what was asked for
+                match_trainable(variable, getattr(value, "trainable", variable.trainable))
 
 
 def carry_in_order(old, new):
@@ -267,8 +274,7 @@ def carry_in_order(old, new):
         )
     for value, variable in zip(state(old), state(new), strict=True):
         variable.assign(keras.ops.convert_to_numpy(value))
-        if variable.trainable != value.trainable:
-            variable.trainable = value.trainable
+        match_trainable(variable, value.trainable)
 
 
 def state(layer):

@@ -19,6 +19,7 @@ from tests.surgery.models import (
     randomize,
     sequential,
     shared,
+    subclassed,
     wrapped,
 )
 
@@ -112,11 +113,34 @@ def test_keras_averages_the_biased_variance(random):
     assert not any(layer.unbiased for layer in norms(model))
 
 
-def test_a_compiled_model_gives_one_that_is_not(random):
-    model = functional(THEIRS)
-    model.compile("adam", "mse")
-    assert not from_keras(model).compiled
-    assert model.compiled
+@pytest.mark.parametrize("build", [functional, sequential, subclassed], ids=named)
+def test_a_compiled_model_gives_one_that_is_not(build, random):
+    model = randomize(build(THEIRS), random)
+    model.compile("adam", "mse", metrics=["mae"])
+    x = inputs_of(model, random)
+    model.evaluate(x, outputs_of(model, x)[0], verbose=0)
+    before, copy = account(model), from_keras(model)
+    assert not copy.compiled
+    assert account(copy) == account(model) == before
+
+
+def test_single_weights_that_are_not_trained():
+    model = sequential(THEIRS)
+    model.layers[0].kernel.trainable = False
+    model.layers[1].gamma.trainable = False
+    assert account(from_keras(model)) == account(model)
+
+
+class Bare(keras.layers.Layer):
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        return {}
+
+
+def test_a_name_that_is_not_in_the_config():
+    assert from_keras(in_a_model(Bare(name="mine"))).layers[0].name == "mine"
 
 
 def test_the_class_of_a_functional_model_is_kept():
