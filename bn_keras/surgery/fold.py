@@ -82,7 +82,7 @@ def fold(model, *, report=print):
     for layer in layers_of(model):
         if isinstance(layer, DecorrelatedBatchNorm):
             folding.rows.append(Folded(layer.name, why="it mixes channels", kept=True))
-        elif isinstance(layer, BATCH_NORMS):
+        elif isinstance(layer, BATCH_NORMS) and layer.built:  # else nothing calls it
             folding.add(layer)
     if report is not None:
         report(folding.rows)

@@ -183,6 +183,24 @@ def test_a_shared_pair_is_folded(random):
     assert not any(isinstance(layer, Affine) for layer in folded(siamese(BatchNorm), random)[0].layers)
 
 
+class Holder(layers.Layer):
+    """Calls the layers of the row that it holds on its own account too."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.before, self.norm, self.after = layers.Dense(3), BatchNorm(), layers.Dense(3)
+        self.rows = [keras.Sequential([self.before, BatchNorm()]), keras.Sequential([BatchNorm(), self.after])]
+
+    def call(self, x):
+        return self.rows[1](self.rows[0](x)) + self.after(self.before(x))
+
+
+def test_layers_that_another_layer_calls_too(random):
+    x = keras.Input((3,))
+    _, report = folded(keras.Model(x, Holder()(x)), random)
+    assert not any(each.into for each in report)
+
+
 def test_a_norm_that_is_always_training_stays(random):
     model = in_training(BatchNorm)
     reports = []
