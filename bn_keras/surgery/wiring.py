@@ -13,7 +13,7 @@ class Wiring(typing.NamedTuple):
     """The calls of all layers in a model, nested ones too.
 
     Attributes:
-        sources: By layer, for each of its calls, the layer whose output it gets; `None` if that is not one layer.
+        sources: By layer, for each of its calls, the layer whose output it gets first (a mask may follow); `None` if that is not a layer.
         users: By layer, for each use of an output, the layer that gets it; `None` if that is not a layer, or `OUTPUT`.
         hidden: Layers that are held by one whose calls are its own affair.
         arguments: By layer, for each of its calls, the keyword arguments.
@@ -55,7 +55,7 @@ def wire_graph(model, wiring):
             names = list(origins([node["args"], node["kwargs"]]))
             for name in names:
                 connect(wiring.users, layers.get(name), layer)
-            connect(wiring.sources, layer, layers.get(names[0]) if len(names) == 1 else None)
+            connect(wiring.sources, layer, layers.get(names[0]))
             connect(wiring.arguments, layer, node["kwargs"])
     for name in output_names(config["output_layers"]):
         connect(wiring.users, layers.get(name), OUTPUT)

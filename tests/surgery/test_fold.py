@@ -134,6 +134,11 @@ def called_twice(norm):
     return keras.Model(x, [one(layers.Dense(3)(x)), one(x)])
 
 
+def of_other_inputs_too(norm):
+    dense, x = layers.Dense(3), keras.Input((3,))
+    return keras.Model(x, [dense(norm()(x)), dense(x)])
+
+
 def siamese(norm):
     dense, one, a, b = layers.Dense(3), norm(), keras.Input((3,)), keras.Input((3,))
     return keras.Model([a, b], [one(dense(a)), one(dense(b))])
@@ -159,6 +164,7 @@ def with_lora(norm):
     [
         (used_twice, "Dense before it feeds other layers too, and the output of a model is after it"),
         (called_twice, "what is before it is not known"),
+        (of_other_inputs_too, "InputLayer is before it, and Dense after it has other inputs too"),
         (lambda norm: row((3,), layers.Dense(3, "relu"), norm()), "Dense before it has an activation"),
         (lambda norm: row((4, 3), layers.Dense(3), norm(axis=1)), "Dense before it has its channels at another axis"),
         (of_other_dtype, "Dense before it has another dtype"),
