@@ -3,6 +3,7 @@
 from bn_keras.surgery.convert import from_keras, replace, to_keras, to_local, to_sync
 from bn_keras.surgery.fold import fold
 from bn_keras.surgery.freeze import freeze, unfreeze
+from bn_keras.surgery.recalibrate import recalibrate
 from bn_keras.surgery.weight_decay import exclude_from_weight_decay
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "fold",
     "freeze",
     "from_keras",
+    "recalibrate",
     "replace",
     "to_keras",
     "to_local",

@@ -193,10 +193,13 @@ def pair(old, new, copies):
     """Two layers that are made alike, and all that they hold."""
     new.name = old.name
     copies[old] = new
-    made = dict(slots(new))
-    for path, inner in slots(old):
-        if path in made:
-            pair(inner, made[path], copies)
+    if is_graph(old) or isinstance(old, keras.Sequential):
+        inner = zip(held_by(old), held_by(new), strict=True)
+    else:
+        made = dict(slots(new))
+        inner = [(each, made[path]) for path, each in slots(old) if path in made]
+    for each, other in inner:
+        pair(each, other, copies)
 
 
 def slots(layer):

@@ -13,7 +13,8 @@ class Wiring(typing.NamedTuple):
     """The calls of all layers in a model, nested ones too.
 
     Attributes:
-        sources: By layer, for each of its calls, the layer whose output it gets first (a mask may follow); `None` if that is not a layer.
+        sources: By layer, for each of its calls, the layer whose output it gets first (a mask may follow); `None` if
+            that is not a layer.
         users: By layer, for each use of an output, the layer that gets it; `None` if that is not a layer, or `OUTPUT`.
         hidden: Layers that are held by one whose calls are its own affair.
         arguments: By layer, for each of its calls, the keyword arguments.

@@ -6,7 +6,7 @@ import pytest
 
 from bn_keras import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
 from bn_keras.surgery import from_keras, replace, to_keras, to_local, to_sync
-from bn_keras.surgery.rewrite import layers_of
+from bn_keras.surgery.rewrite import layers_of, rewrite
 from tests.surgery.models import (
     BUILDS,
     Trained,
@@ -65,6 +65,14 @@ def test_from_keras_and_back(build, random):
 def calls(model):
     """How often each layer of a model has been called to build one, as far as it says."""
     return [layer.output is not None for layer in layers_of(model)[1:] if hasattr(layer, "output")]
+
+
+def test_a_copy_without_changes(build, random):
+    model = randomize(build(BatchNorm), random)
+    (name, layers, weights), (its_name, its_layers, its_weights) = map(account, (model, rewrite(model, {})[0]))
+    assert (its_name, its_layers) == (name, layers)
+    # Without paths: Keras builds what is within a wrapper as soon as it reads its config.
+    assert [each[1:] for each in its_weights] == [each[1:] for each in weights]
 
 
 def test_to_sync_and_back_is_bit_equal(build, random):

@@ -1,0 +1,237 @@
+"""Batch norm's moving averages replaced by the statistics of the data, as Algorithm 2 of the paper takes them."""
+
+import dataclasses
+import functools
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
+from bn_keras.layers.checks import checked_count
+from bn_keras.surgery.batches import Batches
+from bn_keras.surgery.population import METHODS
+from bn_keras.surgery.probes import levels, probe_of, recorded
+from bn_keras.surgery.report import Report, Row, row_of
+from bn_keras.surgery.rewrite import Change, layers_of, rewrite
+
+NORMS = (BatchNorm, DecorrelatedBatchNorm, keras.layers.BatchNormalization)
+KNOWN = (*NORMS, SyncBatchNorm)
+
+
+def recalibrate(model, data, *, method="population", steps=None, sequential=False, report=print):
+    r"""A copy of a model whose batch norm layers hold the exact statistics of the data.
+
+    $$ \mu = \frac1N \sum_i x_i \qquad \sigma^2 = \frac1N \sum_i (x_i - \mu)^2 $$
+
+    over all N elements of all batches, instead of averages that follow the last batches of a training that moved
+    the weights meanwhile. Worth it after averaging or editing weights, after training with small batches or a short
+    while, and for other data than the model was trained on. Only statistics change: no weight is trained.
+
+    With `sequential=False` the data is gone through once. Batch norm runs as in training, each batch normalized by
+    its own moments (with `renorm` too), and all else as in inference. So the statistics of a layer are exact for
+    inputs that no batch norm is before, and of deeper ones those that training would see. With `sequential=True`
+    they are exact for all: layer after layer is measured with the layers before it already normalizing by
+    their new statistics, in one pass over the data for each level of layers that follow one another. A layer that is
+    called again on what it has had a part in has no such statistics, and its batches' moments there stand for them.
+
+    Counts, means and variances of the batches are merged in NumPy's float64, so batches may be of any size. All
+    calls of a layer count. Elements that are masked do not. A frozen layer (`trainable = False` or `frozen`) keeps
+    its statistics and runs as in inference. Within `strategy.scope()` the new model belongs to the strategy and each
+    replica measures its part of every batch.
+
+    Shapes and dtypes: those of the layers' statistics. Activations have the dtypes that they have in inference.
+
+    Args:
+        model: A Keras model that has been built, of any kind that `from_keras` copies, with `BatchNorm`,
+            `SyncBatchNorm`, `DecorrelatedBatchNorm` or `keras.layers.BatchNormalization` in it.
+        data: An array or a dict of arrays, taken 32 at a time; a `tf.data.Dataset`, which a strategy distributes;
+            a `tf.distribute.DistributedDataset`; a `keras.utils.PyDataset`; or any iterable of batches. A batch is
+            `x`, `(x, y)` or `(x, y, sample_weight)`, as in `fit`.
+        method: "population" for the equations above. "algorithm2" for the paper's: the average over batches of the
+            mean, and of the unbiased variance m/(m−1) σ² of each batch, weighted by its count. A batch is what
+            training normalizes at once: the part of one replica, or of all if the layer is synchronized. One with a
+            single value per channel has no unbiased variance, and its part in the mean alone.
+        steps: The number of batches to take; `None` for all. With `sequential=True` they should be the same ones
+            in each pass.
+        sequential: Whether deeper layers are measured after those before them. The data must start anew each time.
+        report: Called at the end with a `Report`, whose `str` is a table; `None` for no report. On a terminal there
+            is a progress bar meanwhile.
+
+    Returns:
+        The new model, not compiled. The given one is as it was, also after an error or Ctrl-C.
+
+    Raises:
+        TypeError, ValueError: For a wrong argument; for a model without weights, without batch norm, or with all of
+            it frozen; for a class derived from batch norm, whose meaning is not known; for data without a batch, with
+            fewer batches than `steps`, without end, or that cannot be gone through again when it must; for a layer
+            that got no element, or got NaN or infinity, by name.
+
+    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithm 2.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((1,)), BatchNorm(name="norm")])
+    >>> new = recalibrate(model, np.array([[1.0], [3.0], [8.0]]), report=None)
+    >>> new.get_layer("norm").moving_mean.numpy().tolist(), float(new.get_layer("norm").moving_variance[0])
+    ([4.0], 8.666666984558105)
+    """
+    check(model, method, steps)
+    layers, frozen = norms_of(model)
+    batches = Batches(data, steps, tf.distribute.get_strategy(), again=sequential)
+    probed, copies = rewrite(model, {layer: Change(functools.partial(probe_of, layer)) for layer in layers})
+    probes = {copies[layer]: layer for layer in layers}
+    progress = report is not None and sys.stdout.isatty()
+    found, passes, size = measured(probed, list(probes), batches, method, sequential, progress)
+    new, _ = rewrite(model, {layer: with_values(layer, found[probe].values) for probe, layer in probes.items()})
+    if report is not None:
+        rows = {layer: row_of(layer, *found[probe].moments) for probe, layer in probes.items()}
+        rows |= {layer: Row(layer.name) for layer in frozen}
+        rows = tuple(rows[layer] for layer in layers_of(model) if layer in rows)
+        report(Report(method, sequential, *size, passes, rows))
+    return new
+
+
+def check(model, method, steps):
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a Keras model. Received: {model!r} (of type {type(model).__name__}).")
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {tuple(METHODS)}. Received: method={method!r}.")
+    if steps is not None:
+        checked_count("steps", steps)
+
+
+def norms_of(model):
+    """The batch norm layers that are to be measured, and those that are frozen."""
+    norms = [layer for layer in layers_of(model) if isinstance(layer, NORMS)]
+    frozen = [layer for layer in norms if not layer.trainable or getattr(layer, "frozen", False)]
+    layers = [layer for layer in norms if layer not in frozen]
+    if not layers:
+        what = "no batch norm that is not frozen. Set trainable = True on it" if frozen else "no batch norm"
+        raise ValueError(f"The model {model.name!r} has {what}.")
+    for layer in layers:
+        if type(layer) not in KNOWN:
+            raise ValueError(
+                f"The layer {layer.name!r} is of class {type(layer).__name__}, which derives from batch norm and may "
+                "normalize by something else. Make it one that is known: bn_keras.surgery.replace(model, "
+                f"{{{type(layer).__name__}: …}}), or set trainable = False on it to keep its statistics."
+            )
+    return layers, frozen
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Count, mean and variance of all data, and the values that the variables of a layer have by them."""
+
+    moments: tuple
+    values: dict
+
+
+def measured(model, probes, batches, method, sequential, progress):
+    """`(found, passes, (batches, samples))`: what there is to know of each probe.
+
+    The first pass measures all, and says by its trace what comes before what.
+    """
+    totals, size, calls = one_pass(model, probes, batches, method, progress)
+    called = list(dict.fromkeys(call.probe for call in calls))
+    for probe in probes:
+        if probe not in called:
+            refuse_empty(probe)
+    order, found = levels(calls) if sequential else [called], {}
+    for i, level in enumerate(order):
+        if i > 0:
+            for probe in probes:
+                probe.measuring = probe in level
+            totals, size, _ = one_pass(model, level, batches, method, progress)
+        for probe in level:
+            found[probe] = found_of(probe, totals[probe], size[0])
+            assign(probe, found[probe].values)
+    return found, len(order), size
+
+
+def one_pass(model, probes, batches, method, progress):
+    """`(totals, (batches, samples), calls)`: the moments of each probe, and the calls of the first trace."""
+    step, traces = step_of(model, probes, batches.strategy)
+    totals = {probe: METHODS[method]() for probe in probes}
+    bar = keras.utils.Progbar(batches.steps, verbose=int(progress), unit_name="batch")
+    count = samples = 0
+    for count, x in enumerate(batches, 1):
+        sizes, moments = step(x)
+        samples += int(np.sum(sizes))
+        for i, calls in moments.items():
+            for rows in calls:
+                for of_a_batch in probes[i].batches(np.concatenate(rows)):
+                    totals[probes[i]].add(*of_a_batch)
+        bar.update(count)
+    if batches.steps is None:
+        bar.update(count, finalize=True)
+    return {probe: total.result() for probe, total in totals.items()}, (count, samples), traces[0]
+
+
+def step_of(model, probes, strategy):
+    """A function from a batch to its size and the moments of each call of each probe, on all replicas."""
+    numbers, traces, compiled = {probe: i for i, probe in enumerate(probes)}, [], {}
+
+    def on_replica(x):
+        with recorded() as calls:
+            model(x, training=False)
+        traces.append(calls)
+        moments = {}
+        for call in calls:
+            moments.setdefault(numbers[call.probe], []).append(call.moments)
+        return tf.shape(keras.tree.flatten(x)[0])[:1], moments
+
+    @functools.partial(tf.function, autograph=False)
+    def on_all(x):
+        return tf.nest.map_structure(lambda each: of_all_replicas(each, strategy), strategy.run(on_replica, (x,)))
+
+    def step(x):
+        specs = tf.nest.map_structure(of_any_size, x)
+        key = tuple(tf.nest.flatten(specs))
+        if key not in compiled:
+            compiled[key] = on_all.get_concrete_function(specs)
+        return compiled[key](x)
+
+    return step, traces
+
+
+def of_all_replicas(value, strategy):
+    """What the replicas have of a value: a list, or one tensor of all where some are on other machines."""
+    local = list(strategy.experimental_local_results(value))
+    return local if len(local) == strategy.num_replicas_in_sync else [strategy.gather(value, axis=0)]
+
+
+def of_any_size(x):
+    """The type of a value, a tensor's for batches of any size; what lies on several replicas is as it is."""
+    return tf.TensorSpec([None, *x.shape[1:]], x.dtype) if isinstance(x, tf.Tensor) else tf.type_spec_from_value(x)
+
+
+def found_of(probe, moments, batches):
+    count, mean, variance = moments
+    if np.min(count) == 0:
+        refuse_empty(probe)
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+        raise ValueError(
+            f"The layer {probe.name!r} got NaN or infinity, or numbers whose variance is beyond float32. Look for them "
+            "in the data, and in the weights and outputs of the layers before."
+        )
+    return Found(moments, probe.statistics_of(mean, variance, batches))
+
+
+def refuse_empty(probe):
+    raise ValueError(
+        f'The layer {probe.name!r} has channels that no element came to, or with method="algorithm2" no two of a '
+        "batch. Pass other data or larger batches, or set trainable = False on the layer to keep its statistics."
+    )
+
+
+def assign(layer, values):
+    for name, value in values.items():
+        getattr(layer, name).assign(value)
+
+
+def with_values(layer, values):
+    """The same layer again, with other values of some variables."""
+    kept = {variable.name: variable for variable in layer.variables}
+    return Change(functools.partial(type(layer).from_config, layer.get_config()), kept | values)

@@ -1,0 +1,59 @@
+"""The recalibration benchmark on a few images: what the page claims of ours holds, and of the others."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recalibration") / "docs" / "recalibration.md"
+    command = [sys.executable, "-m", "benchmarks.recalibration", "--out", str(path)]
+    command += ["--examples", "101", "--batch", "20", "--epochs", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = path.read_text(encoding="utf-8")
+    assert text in done.stdout
+    return text
+
+
+def figures(page, section):
+    """`{way: [mean, variance of the first layer, mean, variance of the third]}`."""
+    part = re.search(rf"^## {section}$(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)[1]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line[:1] == "|"]
+    return {way: [float(each) for each in rest] for way, *rest in cells[2:]}
+
+
+def test_sequential_is_exact_for_all_layers(page):
+    found = {way: row for way, row in figures(page, "From what the layers get in inference").items() if "seq" in way}
+    assert len(found) == 2
+    assert max(max(row) for row in found.values()) < 1e-5
+
+
+def test_one_pass_is_exact_for_what_it_sees(page):
+    inference, single = (
+        figures(page, f"From what {each}") for each in ("the layers get in inference", "one pass can see")
+    )
+    ours = [way for way in single if way.startswith("`recalibrate`")]
+    assert len(ours) == 4
+    assert max(max(single[way]) for way in ours) < 1e-5
+    first, third = inference["`recalibrate`, batches of 20"][:2], inference["`recalibrate`, batches of 20"][2:]
+    assert max(first) < 1e-5
+    assert max(third) > 1e-3, "deeper layers were meant to see something else"
+
+
+def test_the_others_are_further_off(page):
+    found = figures(page, "From what the layers get in inference")
+    others = {way: row for way, row in found.items() if "recalibrate" not in way}
+    assert len(others) >= 6
+    assert min(max(row) for row in others.values()) > 1e-3
+
+
+def test_the_page_says_how_it_was_made(page):
+    assert "python -m benchmarks.recalibration --batch 20 --examples 101 --epochs 1" in page
+    assert "1 instead of 20" in page
