@@ -10,7 +10,7 @@ data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 # CIFAR-10 from tensorflow-datasets: make zoo ZOO_IMAGES=cifar10 (remove the old results.json first)
 ZOO_IMAGES ?= cifar10_jpeg
 
-.PHONY: help demo test check bench accuracy zoo docs notebooks test-oldest clean
+.PHONY: help demo test check bench accuracy folding recalibration serving zoo docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,8 +18,9 @@ help:  ## list these words
 demo: $(VENV)/.lab  ## train with and without batch norm on real digits: a table and demo/curves.png
 	$(BIN)/bn-keras compare mlp_sigmoid --data digits --steps 3000 --out demo --resume
 
-test: $(VENV)/.dev  ## all tests
-	$(BIN)/pytest
+# A file goes to one process whole, as its tests share what takes long to set up.
+test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.dev  ## style, without changing anything
 	$(BIN)/ruff check .
@@ -31,6 +32,15 @@ bench: $(VENV)/.bench  ## what is missing in benchmarks/: the layers' speed besi
 
 accuracy: $(VENV)/.bench  ## how exact the layers are beside their peers: docs/accuracy.md
 	$(BIN)/python -m benchmarks.accuracy --out docs/accuracy.md
+
+folding: $(VENV)/.lab  ## known networks, converted and folded: docs/folding.md
+	$(BIN)/python -m benchmarks.folding --out docs/folding.md
+
+recalibration: $(VENV)/.lab  ## exact statistics beside moving averages: docs/recalibration.md
+	$(BIN)/python -m benchmarks.recalibration --out docs/recalibration.md
+
+serving: $(VENV)/.serve  ## exported networks where they are served: docs/serving.md
+	$(BIN)/python -m benchmarks.serving --out docs/serving.md
 
 zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
 	$(BIN)/bn-keras compare mlp_sigmoid --data mnist $(data_dir) --out models/mlp_sigmoid --resume
@@ -55,7 +65,8 @@ clean:  ## remove what was made here
 $(VENV)/.lab: extras := lab
 $(VENV)/.dev: extras := lab,dev
 $(VENV)/.bench: extras := lab,bench
-$(VENV)/.lab $(VENV)/.dev $(VENV)/.bench: setup.cfg pyproject.toml | $(BIN)/python
+$(VENV)/.serve: extras := lab,export
+$(VENV)/.lab $(VENV)/.dev $(VENV)/.bench $(VENV)/.serve: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[$(extras)]" $(PINS)
 	@touch $@
 

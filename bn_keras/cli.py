@@ -17,6 +17,7 @@ try:
     from bn_keras.bench.cases import GROUPS
     from bn_keras.bench.results import RESULTS, ResultsError
     from bn_keras.bench.run import BenchError, Watcher, bench
+    from bn_keras.cli_export import export
     from bn_keras.experiments import report
 except ImportError as error:
     sys.exit(f"bn-keras needs the extra `lab` ({error}). Install it: pip install 'bn_keras[lab]'")
@@ -278,4 +279,5 @@ class BenchProgress(Watcher):
         self.console.print(f"{self.name}: {bench_report.summary(entry)}", markup=False)
 
 
+cli.add_command(export)
 main = cli

@@ -15,7 +15,9 @@ MAY_IMPORT = {
     "models": {"ops", "layers"},
     "experiments": {"ops", "layers", "models"},
     "bench": {"ops", "layers", "surgery", "models"},
-    "cli": {"ops", "layers", "models", "experiments", "bench"},
+    "export": {"ops", "layers", "surgery"},
+    "cli_export": {"export"},
+    "cli": {"ops", "layers", "surgery", "models", "experiments", "bench", "export", "cli_export"},
     "__init__": {"layers"},
     "__main__": {"cli"},
 }

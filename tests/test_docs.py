@@ -7,6 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(ROOT.glob("docs/*.md"))
+RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", (ROOT / "docs" / "pitfalls.md").read_text())))
 
 
@@ -24,5 +25,16 @@ def test_the_page_names_a_test_for_each_pitfall():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    re.findall(r"^## (.*?)$.*?```python\n(.*?)```", RECIPES, re.DOTALL | re.MULTILINE),
+    ids=lambda each: each[0],
+)
+def test_recipes_run(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(recipe[1], f"recipe: {recipe[0]}", "exec"), {})

@@ -1,0 +1,43 @@
+"""Run by `serving.py`: exported models timed in turns with what serves them, in a process without bn_keras.
+
+    python -I serving_process.py SERVED REQUEST ANSWER
+
+SERVED is `bn_keras/export/served.py`; REQUEST and ANSWER are pickled files of the process that measures and this one.
+"""
+
+import pickle
+import runpy
+import sys
+import time
+
+
+def measured(runtime, request):
+    """The outputs of each file, and the milliseconds of its calls, turn by turn."""
+    calls, facts = zip(*(runtime(path, threads=request["threads"]) for path in request["paths"]), strict=True)
+    x, names = request["x"], request["names"]
+    outputs = [call(x, names)[0] for call in calls]
+    for call in calls:  # the first calls make their plans
+        for _ in range(3):
+            call(x, names)
+    milliseconds = [[] for _ in calls]
+    for _ in range(request["rounds"]):
+        for call, times in zip(calls, milliseconds, strict=True):
+            started = time.perf_counter()
+            for _ in range(request["calls"]):
+                call(x, names)
+            times.append(1e3 * (time.perf_counter() - started) / request["calls"])
+    return {"outputs": outputs, "milliseconds": milliseconds, "runtime": facts[0]["runtime"]}
+
+
+def main(script, request, answer):
+    served = runpy.run_path(script)
+    sys.meta_path.insert(0, served["Blocker"]())
+    with open(request, "rb") as file:
+        request = pickle.load(file)
+    result = measured(served["RUNTIMES"][request["format"]], request)
+    with open(answer, "wb") as file:
+        pickle.dump(result, file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

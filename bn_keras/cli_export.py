@@ -1,0 +1,36 @@
+"""The command `bn-keras export`."""
+
+import click
+
+from bn_keras.export import ExportError
+from bn_keras.export import export as export_model
+from bn_keras.export.exporting import free_path
+from bn_keras.export.formats import FORMATS
+from bn_keras.export.preprocessing import PREPROCESSING
+
+
+@click.command("export")
+@click.argument("model", type=click.Path(exists=True, dir_okay=False))
+@click.argument("out", type=click.Path())
+@click.option("--format", type=click.Choice(FORMATS), default="saved_model", show_default=True, help="Of OUT.")
+@click.option("--fold", is_flag=True, help="Make batch norm a part of the layers beside it.")
+@click.option("--preprocessing", type=click.Choice(PREPROCESSING), help="Of pixels from 0 to 255, within the export.")
+@click.option("--no-check", is_flag=True, help="Do not compare the outputs in a new process.")
+def export(model, out, no_check, **choice):
+    """Write MODEL, a .keras file, to OUT for serving without bn_keras.
+
+    A new process that cannot import bn_keras loads what was written and compares its outputs with the model's; only
+    if they are the same, up to rounding, OUT is there at the end. What is there already is not overwritten.
+    """
+    try:
+        free_path(out, FORMATS[choice["format"]])
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        export_model(model, out, check=not no_check, report=click.echo, **choice)
+    except (ExportError, ImportError, OSError, TypeError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException("Interrupted. Nothing was written.") from None
