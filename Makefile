@@ -63,7 +63,7 @@ clean:  ## remove what was made here
 
 # One mark per extra: made again when what is to be installed changes.
 $(VENV)/.lab: extras := lab
-$(VENV)/.dev: extras := lab,dev
+$(VENV)/.dev: extras := lab,dev,export
 $(VENV)/.bench: extras := lab,bench
 $(VENV)/.serve: extras := lab,export
 $(VENV)/.lab $(VENV)/.dev $(VENV)/.bench $(VENV)/.serve: setup.cfg pyproject.toml | $(BIN)/python

@@ -6,6 +6,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -117,7 +118,7 @@ def check(reference, tolerance, endpoint, batches, format, path):
         endpoint: The `Endpoint` that was exported.
         batches: Those of `batches_of`.
         format: The name of the format.
-        path: The file; others are made beside it.
+        path: The file or folder.
 
     Returns:
         A `Check`.
@@ -176,19 +177,18 @@ def largest_difference(here, there):
 
 def answer_of(endpoint, batches, format, path):
     """What the new process answers."""
-    request, answer = path.parent / "request", path.parent / "answer"
     if format != "saved_model":
         batches = [dict(zip(endpoint.inputs, tf.nest.flatten(batch), strict=True)) for batch in batches]
-    request.write_bytes(pickle.dumps({"batches": batches, "outputs": list(endpoint.outputs)}))
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    process = subprocess.run(
-        [sys.executable, "-I", str(SERVED), format, str(path), str(request), str(answer)],
-        env=environment | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if process.returncode:
-        last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ExportError(
-            f"The export cannot be served: a new process ended with code {process.returncode}: {last[:300]}"
-        )
-    return pickle.loads(answer.read_bytes())
+    with tempfile.TemporaryDirectory() as folder:
+        request, answer = pathlib.Path(folder, "request"), pathlib.Path(folder, "answer")
+        request.write_bytes(pickle.dumps({"batches": batches, "outputs": list(endpoint.outputs)}))
+        process = subprocess.run(
+            [sys.executable, "-I", str(SERVED), format, str(path), str(request), str(answer)],
+            env=environment | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if process.returncode == 0:
+            return pickle.loads(answer.read_bytes())
+    last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    raise ExportError(f"The export cannot be served: a new process ended with code {process.returncode}: {last[:300]}")

@@ -97,7 +97,7 @@ def export(
     >>> layers = keras.layers.Dense(2), keras.layers.BatchNormalization()
     >>> model = keras.Sequential([keras.Input((4,), name="x"), *layers])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     exported = export(model, f"{folder}/model", fold=True, report=None)
+    ...     exported = export(model, f"{folder}/model", fold=True, check=False, report=None)
     ...     sorted(tf.saved_model.load(f"{folder}/model").signatures)
     ['serve', 'serving_default']
     >>> exported.inputs, exported.outputs
@@ -158,7 +158,7 @@ def loaded(model):
         try:
             model = keras.saving.load_model(model, compile=False)
         except Exception as error:
-            unknown = re.search(r"Could not locate class '(\w+)'", str(error))
+            unknown = re.search(r"Could not (?:locate|deserialize) class '(\w+)'", str(error))
             advice = "Load it in Python with custom_objects and export the model."
             why = f"its class {unknown[1]!r} is not known here. {advice}" if unknown else brief(error)
             raise ValueError(f"{str(model)!r} cannot be read as a Keras model: {why}") from error

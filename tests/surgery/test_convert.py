@@ -147,6 +147,12 @@ class Bare(keras.layers.Layer):
         return {}
 
 
+def test_a_lambda(random):
+    model = keras.Sequential([keras.Input((3,)), THEIRS(), keras.layers.Lambda(lambda x: 2 * x)])
+    x = inputs_of(model, random)
+    np.testing.assert_allclose(outputs_of(from_keras(model), x), outputs_of(model, x), rtol=0, atol=1e-5)
+
+
 def test_a_name_that_is_not_in_the_config():
     assert from_keras(in_a_model(Bare(name="mine"))).layers[0].name == "mine"
 
