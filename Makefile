@@ -18,9 +18,9 @@ help:  ## list these words
 demo: $(VENV)/.lab  ## train with and without batch norm on real digits: a table and demo/curves.png
 	$(BIN)/bn-keras compare mlp_sigmoid --data digits --steps 3000 --out demo --resume
 
-# A file goes to one process whole, as its tests share what takes long to set up.
+# tests/conftest.py says what stays together in one process.
 test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadgroup
 
 check: $(VENV)/.dev  ## style, without changing anything
 	$(BIN)/ruff check .

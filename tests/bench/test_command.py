@@ -93,7 +93,13 @@ def test_the_groups_are_in_the_help():
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     command = [sys.executable, "-m", "bn_keras", "bench", "--rounds", "3", "--peer", "fused_op"]
     command += ["--out", str(tmp_path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
+    ) as process:
         for line in process.stderr:
             if line.startswith("case 2 of"):
                 break

@@ -105,7 +105,6 @@ CASES = [
     per_example("instance", InstanceNorm),
     per_example("instance_channels_first", InstanceNorm, variant=True, axis=1, scale=False),
     per_example("rms", RMSNorm),
-    per_example("batch_frozen", BatchNorm, variant=True, frozen=True),
     per_example("affine", Affine, activation="tanh"),
     per_example("affine_two_axes", Affine, variant=True, axis=[1, 2]),
     per_example("rms_two_axes", RMSNorm, variant=True, axis=[1, 2]),
