@@ -18,9 +18,10 @@ help:  ## list these words
 demo: $(VENV)/.lab  ## train with and without batch norm on real digits: a table and demo/curves.png
 	$(BIN)/bn-keras compare mlp_sigmoid --data digits --steps 3000 --out demo --resume
 
-# tests/conftest.py says what stays together in one process.
+# A file goes to one process whole, as its tests share what takes long to set up. Random cases are counted over files.
 test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
-	$(BIN)/pytest --numprocesses auto --dist loadgroup
+	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/properties
+	$(BIN)/pytest tests/properties
 
 check: $(VENV)/.dev  ## style, without changing anything
 	$(BIN)/ruff check .

@@ -13,14 +13,6 @@ import pytest
 collect_ignore = ["drop_in.py"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Where processes share the tests, a file stays whole, and so does the folder whose cases are counted."""
-    for item in items:
-        whole = item.path.parent if item.path.parent.name == "properties" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(whole)))
-
-
 @pytest.fixture
 def random():
     return np.random.default_rng(0)
