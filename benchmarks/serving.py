@@ -113,8 +113,8 @@ its median, and in brackets the lowest and the highest.
 
 {folding.table(rows)}
 
-LiteRT's converter and tf2onnx make batch norm of inference a part of convolutions by themselves, where they can;
-TensorFlow does not. So folding is for TensorFlow most of all.
+Folding pays in TensorFlow. With LiteRT and ONNX Runtime the ratios are within their spread: of inception_small, the ops
+in the files show that both converters make batch norm a part of the convolutions by themselves.
 
 {versions()}.
 """
