@@ -147,7 +147,7 @@ class Folding:
 
     def layers_after(self, norm, offset):
         """The linear layers that a batch norm feeds, if it feeds nothing else and they get nothing else."""
-        users = set(self.wiring.users[norm])
+        users = dict.fromkeys(self.wiring.users[norm])  # in their order, so that the same reason is given each time
         if norm in self.wiring.hidden or not users:
             return [], "what is after it is not known"
         if norm_activation(norm) is not keras.activations.linear:
