@@ -13,7 +13,7 @@ from bn_keras.layers.checks import checked_count
 from bn_keras.surgery.batches import Batches
 from bn_keras.surgery.population import METHODS
 from bn_keras.surgery.probes import levels, probe_of, recorded
-from bn_keras.surgery.report import Report, Row, row_of
+from bn_keras.surgery.drift import Report, Row, row_of
 from bn_keras.surgery.rewrite import Change, layers_of, rewrite
 
 NORMS = (BatchNorm, DecorrelatedBatchNorm, keras.layers.BatchNormalization)

@@ -1,11 +1,10 @@
-"""What `recalibrate` says of what it did."""
+"""What surgery and export did to a model: one kind of report for all of them."""
 
 import dataclasses
+import weakref
 
-import keras
-import numpy as np
-
-from bn_keras.layers import DecorrelatedBatchNorm
+# What can become of a layer, in the order in which a report lists it.
+OUTCOMES = ("converted", "folded", "mapped", "recalibrated", "frozen", "unfrozen", "dropped", "kept")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,62 +12,119 @@ class Row:
     """What became of one layer.
 
     Attributes:
-        name: Of the layer.
-        count: The number of elements per channel, the least of all channels; `None` if the layer is frozen and
-            keeps its statistics. The others are then `None` too.
-        drift: How far the mean has moved, in new deviations √(σ² + ε): the most of all channels.
-        ratio: The new σ² + ε over the old one, of the channel where it is furthest from 1; `None` for whitening,
-            which has no variances.
+        layer: The name of the layer in the given model.
+        kind: The name of its class there.
+        outcome: "converted" to another class or other arguments; "folded" into the layers in `into`; "mapped" to an
+            `Affine` layer; "recalibrated"; "frozen"; "unfrozen"; "dropped", a variable or a layer without a successor;
+            or "kept" as it was.
+        why: The reason why a layer is mapped, dropped or kept; for a converted layer, what it became.
+        into: The names of the layers that a folded layer is merged into.
     """
 
-    name: str
-    count: int | None = None
-    drift: float | None = None
-    ratio: float | None = None
+    layer: str
+    kind: str
+    outcome: str
+    why: str = ""
+    into: tuple[str, ...] = ()
 
-    @property
-    def kept(self):
-        return self.count is None
+    def __post_init__(self):
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"`outcome` must be one of {OUTCOMES}. Received: outcome={self.outcome!r}.")
 
-    def cells(self):
-        if self.kept:
-            return [self.name, "kept: frozen", "", ""]
-        ratio = "" if self.ratio is None else f"× {self.ratio:.3g}"
-        return [self.name, f"{self.count:,}", f"{self.drift:.2g} σ", ratio]
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """Whether two models were compared by their outputs, and how far apart they are.
+
+    Attributes:
+        largest_difference: The largest difference of an output, over the largest value of that output. `None` where
+            outputs were not compared.
+        how: What the comparison ran on, such as "made-up inputs"; or why there was none.
+    """
+
+    largest_difference: float | None
+    how: str
+
+    def __bool__(self):
+        return self.largest_difference is not None
+
+    def __str__(self):
+        if not self:
+            return f"Outputs not compared: {self.how}."
+        if not self.largest_difference:
+            return f"Verified: outputs are equal ({self.how})."
+        return f"Verified: outputs differ by {self.largest_difference:.1e} of the largest ({self.how})."
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `recalibrate` did: how many batches and samples each pass took, and a `Row` per layer."""
+    """What a function of surgery did; `str()` of it is a few lines of text.
 
-    method: str
-    sequential: bool
-    batches: int
-    samples: int
-    passes: int
-    layers: tuple
+    Attributes:
+        function: The name of the function.
+        rows: A `Row` for each layer that the function was asked to change, in the order of the model.
+        verified: A `Verified`.
+        facts: Lines that the function adds, such as the amount of data that `recalibrate` read.
+    """
+
+    function: str
+    rows: tuple[Row, ...]
+    verified: Verified
+    facts: tuple[str, ...] = ()
+
+    def of(self, outcome: str) -> list[Row]:
+        """The rows with one outcome."""
+        return [row for row in self.rows if row.outcome == outcome]
 
     def __str__(self):
-        cells = [["layer", "elements", "mean moved by", "variance"], *(row.cells() for row in self.layers)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
-        data = f"{self.samples:,} samples in {self.batches:,} batches, {self.passes} pass{'es' * (self.passes > 1)}"
-        return "\n".join([f"Statistics of {data} (method={self.method!r}, sequential={self.sequential})", *lines])
+        counts = [f"{len(self.of(outcome))} {outcome}" for outcome in OUTCOMES if self.of(outcome)]
+        lines = [f"{self.function}: {', '.join(counts) or 'nothing to change'}.", *self.facts]
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for outcome in OUTCOMES:
+            for row in self.of(outcome):
+                if row.why:
+                    reasons.setdefault((outcome, row.why), []).append(row.layer)
+        for (outcome, why), names in reasons.items():
+            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            lines.append(f"  {len(names)} {outcome}: {why} ({shown})")
+        return "\n".join([*lines, str(self.verified)])
 
 
-def row_of(layer, count, mean, variance):
-    """The row of a layer that has its old statistics still, for the new ones."""
-    mean = mean.ravel()
-    if isinstance(layer, DecorrelatedBatchNorm):
-        variance = np.diagonal(variance, axis1=1, axis2=2)
-    variance = variance.ravel() + layer.epsilon + np.finfo(np.float32).tiny  # a constant channel with an ε of 0
-    drift = np.max(np.abs(mean - numbers_of(layer.moving_mean)) / np.sqrt(variance))
-    ratio = None
-    if not isinstance(layer, DecorrelatedBatchNorm):
-        ratios = variance / (numbers_of(layer.moving_variance) + layer.epsilon + np.finfo(np.float32).tiny)
-        ratio = float(ratios[np.argmax(np.abs(np.log(ratios)))])
-    return Row(layer.name, int(np.min(count)), float(drift), ratio)
+_REPORTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def numbers_of(variable):
-    return keras.ops.convert_to_numpy(variable).astype(np.float64).ravel()
+def report(model) -> Report:
+    """The report of the surgery that made a model.
+
+    Args:
+        model: A model that a function of `bn_keras.surgery` returned in this process.
+
+    Returns:
+        A `Report`; `print(report(model))` shows it.
+
+    Raises:
+        ValueError: If no surgery made the model in this process: a file does not hold the report.
+
+    Example:
+
+    >>> import keras
+    >>> from bn_keras.surgery import fold, report
+    >>> layers = [keras.layers.Dense(2), keras.layers.BatchNormalization(name="norm")]
+    >>> folded = fold(keras.Sequential([keras.Input((3,)), *layers]), report=None)
+    >>> [(row.layer, row.outcome) for row in report(folded).rows]
+    [('norm', 'folded')]
+    """
+    if model not in _REPORTS:
+        raise ValueError(
+            f"No function of bn_keras.surgery made the model {getattr(model, 'name', model)!r} in this process. Pass a "
+            "model that such a function returned; a model from a file has no report."
+        )
+    return _REPORTS[model]
+
+
+def hand_over(model, made: Report, tell):
+    """Remembers the report of a new model and tells it to whoever asked; returns the model."""
+    _REPORTS[model] = made
+    if tell is not None:
+        tell(made)
+    return model
