@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from bn_keras import surgery
 from bn_keras.bench.results import machine
-from bn_keras.surgery.rewrite import layers_of
+from bn_keras.surgery.tree import layers_of
 
 NETWORKS = {
     "ResNet50": {},

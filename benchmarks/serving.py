@@ -30,7 +30,7 @@ from bn_keras.bench.results import machine
 from bn_keras.export import served
 from bn_keras.export.formats import FORMATS
 from bn_keras.models import build
-from bn_keras.surgery.rewrite import layers_of
+from bn_keras.surgery.tree import layers_of
 
 SIDE, THREADS, CALLS = 128, 2, 10
 PROCESS = pathlib.Path(__file__).with_name("serving_process.py")

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from bn_keras.export.formats import ExportError, brief
-from bn_keras.surgery.rewrite import layers_of
+from bn_keras.surgery.tree import layers_of
 
 SERVED = pathlib.Path(__file__).with_name("served.py")
 SEVERAL = 3

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from bn_keras.export.formats import ExportError, brief
-from bn_keras.surgery.rewrite import is_graph
+from bn_keras.surgery.tree import is_graph
 
 AUTOMATIC = re.compile(r"keras_tensor(_\d+)?")  # with a number that depends on what else the process has made
 

@@ -176,7 +176,7 @@ def to_be_exported(model, fold, front, report):
     if fold:
         model = fold_batch_norm(model, report=report and (lambda rows: report(str(rows))))
     elif front:
-        model, _ = rewrite(model, {})
+        model = rewrite(model, {})[0]
     return in_front(front, model) if front else model
 
 

@@ -4,15 +4,18 @@ from bn_keras.surgery.convert import from_keras, replace, to_keras, to_local, to
 from bn_keras.surgery.fold import fold
 from bn_keras.surgery.freeze import freeze, unfreeze
 from bn_keras.surgery.recalibrate import recalibrate
+from bn_keras.surgery.reports import Report, report
 from bn_keras.surgery.weight_decay import exclude_from_weight_decay
 
 __all__ = [
+    "Report",
     "exclude_from_weight_decay",
     "fold",
     "freeze",
     "from_keras",
     "recalibrate",
     "replace",
+    "report",
     "to_keras",
     "to_local",
     "to_sync",

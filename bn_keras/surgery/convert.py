@@ -6,7 +6,10 @@ import inspect
 import keras
 
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
-from bn_keras.surgery.rewrite import Change, layers_of, rewrite
+from bn_keras.surgery.copying import Change
+from bn_keras.surgery.reports import Row, refuse_kept
+from bn_keras.surgery.rewrite import check_model, operate
+from bn_keras.surgery.tree import layers_of
 
 OURS = {
     keras.layers.BatchNormalization: BatchNorm,
@@ -31,127 +34,134 @@ OURS_ALONE = {
 }
 
 
-def from_keras(model):
-    """A copy of a model in which Keras' normalization layers are ours.
+def from_keras(model, *, strict=False, verify=True, report=print):
+    """Converts Keras' normalization layers to ours, in a copy of a model.
 
     Batch, layer, group and RMS normalization become `BatchNorm`, `LayerNorm`, `GroupNorm` and `RMSNorm`, with the
-    same arguments, weights, name, `trainable` and dtype policy; the moving variance goes on averaging the biased
-    variance, as Keras' does (`unbiased=False`). Outputs are the same up to rounding. The copy is not compiled.
+    same arguments, weights, name, `trainable` and dtype policy; the moving variance keeps averaging the biased
+    variance, as Keras' does (`unbiased=False`). Outputs are equal up to rounding. The copy is not compiled.
+
+    A layer of a class derived from one of Keras' is left as it is, as its meaning is not known, and the report names
+    it.
 
     Args:
-        model: A Keras model that has been built: functional, Sequential, or of a class of its own that can be made
-            from its config and holds its layers in attributes. Made within `strategy.scope()`, the copy belongs to
-            the strategy.
+        model: A Keras model that has been built: functional, Sequential or subclassed. Keras has to be able to make
+            its layers again from their configs, as for a `.keras` file. Made within `strategy.scope()`, the copy
+            belongs to the strategy.
+        strict: Bool, whether a layer that is left as it is raises an error.
+        verify: Bool, whether the outputs of model and copy are compared on made-up inputs.
+        report: A function that gets the `Report`; `None` for no one. `bn_keras.surgery.report(copy)` returns it too.
 
     Returns:
-        The new model. The given one is as it was.
+        The new model. The given one is not changed.
 
     Raises:
-        ValueError: For a class derived from one of Keras' normalization layers, whose meaning is not known; for a
-            layer that cannot be copied, with its name and what to do.
+        TypeError, ValueError: For what is no built Keras model; for a layer that Keras cannot make again, or whose
+            weights do not reach the copy; for a copy whose outputs differ; with `strict=True` for a layer that is left
+            as it is. The error names the layer and the way out.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(name="norm")])
-    >>> from_keras(model).get_layer("norm")
+    >>> from_keras(model, report=None).get_layer("norm")
     <BatchNorm name=norm, built=True>
     """
-    return convert(model, OURS, biased)
+    return convert("from_keras", model, OURS, biased, strict, verify, report)
 
 
-def to_keras(model):
-    """A copy of a model in which our normalization layers are Keras'.
+def to_keras(model, *, strict=False, verify=True, report=print):
+    """Converts our normalization layers to Keras', in a copy of a model: the way back from `from_keras`.
 
-    The way back from `from_keras`, for a model that must load where bn_keras is not. Outputs are the same up to
-    rounding. In training Keras' moving variance averages the biased variance, whatever `unbiased` was.
+    Use it for a model that must load where bn_keras is not installed. Outputs are equal up to rounding. In training
+    Keras' moving variance averages the biased variance, whatever `unbiased` was.
 
-    Args:
-        model: As in `from_keras`.
+    A layer that Keras has no counterpart of is left as it is, and the report names it with the reason:
+    `DecorrelatedBatchNorm`, a derived class, and the options `momentum=None`, `bias_correction`,
+    `virtual_batch_size`, `group_size`, `frozen`, `activation` and several axes of `BatchNorm`.
 
-    Returns:
-        The new model.
-
-    Raises:
-        ValueError: For a layer or an option that Keras has no counterpart of, by name: `DecorrelatedBatchNorm`,
-            `momentum=None`, `bias_correction`, `virtual_batch_size`, `group_size`, `frozen`, `activation`, several
-            axes; and as in `from_keras`.
+    Arguments, what it returns and raises are those of `from_keras`.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((3,)), SyncBatchNorm(name="norm")])
-    >>> to_keras(model).get_layer("norm").synchronized
+    >>> to_keras(model, report=None).get_layer("norm").synchronized
     True
     """
-    for layer in layers_of(model):
-        if isinstance(layer, DecorrelatedBatchNorm):
-            raise ValueError(
-                f"The layer {layer.name!r} is a DecorrelatedBatchNorm, which Keras has no counterpart of. "
-                "Swap it for another one first: replace(model, {DecorrelatedBatchNorm: BatchNorm})."
-            )
-    return convert(model, THEIRS, kept_by_keras)
+    return convert("to_keras", model, THEIRS | {DecorrelatedBatchNorm: None}, kept_by_keras, strict, verify, report)
 
 
-def to_sync(model):
-    """A copy of a model in which each `BatchNorm` is a `SyncBatchNorm`; outputs of inference are bit-equal.
+def to_sync(model, *, strict=False, verify=True, report=print):
+    """Converts each `BatchNorm` to a `SyncBatchNorm`, in a copy of a model. Outputs of inference are bit-equal.
 
-    Arguments, errors and what is kept are those of `from_keras`.
+    A layer that cannot be synchronized, such as one with `virtual_batch_size`, is left as it is.
+
+    Arguments, what it returns and raises are those of `from_keras`.
 
     Raises:
-        ValueError: For batch norm of Keras, which is not touched without being asked for: `from_keras` first; for
-            an option that cannot be synchronized, such as `virtual_batch_size`.
+        ValueError: For batch norm of Keras: call `from_keras` first.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((3,)), BatchNorm(name="norm")])
-    >>> to_sync(model).get_layer("norm")
+    >>> to_sync(model, report=None).get_layer("norm")
     <SyncBatchNorm name=norm, built=True>
     """
+    check_model(model)
     refuse_keras(model, "to_sync")
-    return convert(model, {BatchNorm: SyncBatchNorm}, lambda layer, config: config | {"synchronized": True})
+    configured = lambda layer, config: config | {"synchronized": True}  # noqa: E731
+    return convert("to_sync", model, {BatchNorm: SyncBatchNorm}, configured, strict, verify, report)
 
 
-def to_local(model):
-    """A copy of a model in which no batch norm is synchronized: the way back from `to_sync`.
+def to_local(model, *, strict=False, verify=True, report=print):
+    """Converts each synchronized batch norm to a local one, in a copy of a model: the way back from `to_sync`.
 
-    `group_size` is lost, as it means nothing there.
+    `group_size` is lost, as it means nothing there. Arguments, what it returns and raises are those of `to_sync`.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((3,)), SyncBatchNorm(name="norm")])
-    >>> to_local(model).get_layer("norm")
+    >>> to_local(model, report=None).get_layer("norm")
     <BatchNorm name=norm, built=True>
     """
+    check_model(model)
     refuse_keras(model, "to_local")
-    local = {"synchronized": False, "group_size": None}
-    return convert(model, {SyncBatchNorm: BatchNorm, BatchNorm: BatchNorm}, lambda layer, config: config | local)
+    configured = lambda layer, config: config | {"synchronized": False, "group_size": None}  # noqa: E731
+    kinds = {SyncBatchNorm: BatchNorm, BatchNorm: BatchNorm}
+    return convert("to_local", model, kinds, configured, strict, verify, report)
 
 
-def replace(model, kinds):
-    """A copy of a model in which some kinds of layers are others.
+def replace(model, kinds, *, report=print):
+    """Replaces some kinds of layers by others, in a copy of a model.
 
     The new layer has the name, dtype policy and `trainable` of the old one, and the values of those of its variables
-    that have the same name and shape: γ and β of a batch norm go on in a group norm, its moving statistics are lost.
-    All other variables start anew. As the new layer normalizes by other moments, the model has to be trained again.
+    that have the same name and shape: γ and β of a batch norm live on in a group norm, its moving statistics are
+    dropped. All other variables start anew. The new layer normalizes by other moments, so train the copy again. All
+    other layers keep their weights, every variable accounted for; outputs are not compared.
 
     Args:
         model: As in `from_keras`.
-        kinds: A dict. Its keys are classes of layers, met exactly, not by what derives from them. Its values are
-            classes, made with those arguments of the old layer that they have too, but not its initializers; or
-            functions that get the old layer and return the new one.
+        kinds: A dict. A key is a class of layers, not met by classes derived from it. Its value is a class, made with
+            the arguments that it shares with the old layer, but not its initializers, and with its own defaults for
+            the arguments that make it what it is, such as `synchronized`; or a function that gets the old layer and
+            returns the new one.
+        report: As in `from_keras`.
 
     Returns:
         The new model.
 
     Raises:
         TypeError: For keys and values of another kind.
-        ValueError: If no layer of the model is of one of these classes, with those that are there.
+        ValueError: If no layer of the model is of one of these classes, with those that are there; and as in
+            `from_keras`.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((6,)), BatchNorm(name="norm")])
-    >>> replace(model, {BatchNorm: lambda old: GroupNorm(groups=2, axis=old.axis)}).get_layer("norm")
+    >>> grouped = replace(model, {BatchNorm: lambda old: GroupNorm(groups=2, axis=old.axis)}, report=None)
+    >>> grouped.get_layer("norm")
     <GroupNorm name=norm, built=True>
     """
+    check_model(model)
     for old, new in kinds.items():
         if not isinstance(old, type) or not callable(new):
             raise TypeError(f"Expected a dict of a class or function by a class of layers. Received: {old!r}: {new!r}.")
@@ -160,17 +170,25 @@ def replace(model, kinds):
         if not any(type(layer) is kind for layer in layers):
             there = ", ".join(sorted({type(layer).__name__ for layer in layers}))
             raise ValueError(f"The model {model.name!r} has no layer of class {kind.__name__}. It has: {there}.")
-    chosen = [layer for layer in layers if type(layer) in kinds]
-    return rewrite(
-        model, {layer: Change(functools.partial(replacement, layer, kinds[type(layer)])) for layer in chosen}
-    )[0]
+    plan, rows = {}, []
+    for layer in layers:
+        if type(layer) in kinds:
+            new = replacement(layer, kinds[type(layer)])
+            plan[layer] = Change(functools.partial(type(new).from_config, new.get_config()), anew=True)
+            rows.append(Row(layer.name, type(layer).__name__, "converted", f"to {type(new).__name__}"))
+    why = "`replace` changes what the model computes"
+    return operate("replace", model, plan, rows, verify=why, report=report)
+
+
+# What makes a class what it is, which a replacement never takes from the old layer.
+OF_THE_CLASS = {"synchronized"}
 
 
 def replacement(layer, new):
     old = layer.get_config()
     if isinstance(new, type):
-        shared = {name: old[name] for name in inspect.signature(new).parameters if name in old}
-        new = new(**{name: value for name, value in shared.items() if not name.endswith("initializer")})
+        taken = {name: old[name] for name in arguments_of(new) if name in old}
+        new = new(**{k: v for k, v in taken.items() if not k.endswith("initializer") and k not in OF_THE_CLASS})
     else:
         new = new(layer)
         if not isinstance(new, keras.layers.Layer):
@@ -178,22 +196,54 @@ def replacement(layer, new):
     return type(new).from_config(new.get_config() | {name: old[name] for name in ("name", "dtype", "trainable")})
 
 
-def convert(model, kinds, configured):
-    """A copy of a model with layers of other classes, of the config that `configured(layer, config)` gives."""
-    plan = {}
+def arguments_of(kind) -> set[str]:
+    """The arguments of a class, also those that its constructor passes on to the class that it derives from."""
+    found = set()
+    for each in kind.__mro__:
+        if each is keras.layers.Layer:
+            break
+        if "__init__" in vars(each):
+            parameters = inspect.signature(each.__init__).parameters.values()
+            found |= {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+                break
+    fixed = {"groups"} if issubclass(kind, InstanceNorm) else set()
+    return found - fixed - {"self", "args"}
+
+
+def convert(function, model, kinds, configured, strict, verify, report) -> keras.Model:
+    """A copy of a model with layers of other classes, of the config that `configured(layer, config)` returns."""
+    check_model(model)
+    plan, rows = {}, []
     for layer in layers_of(model):
         if type(layer) in kinds:
-            plan[layer] = Change(functools.partial(converted, layer, kinds[type(layer)], configured))
-        else:
-            refuse_unknown(layer, kinds)
-    return rewrite(model, plan)[0]
+            try:
+                new = converted(layer, kinds[type(layer)], configured)
+            except (TypeError, ValueError) as error:
+                rows.append(Row(layer.name, type(layer).__name__, "kept", str(error)))
+                continue
+            plan[layer] = Change(functools.partial(type(new).from_config, new.get_config()))
+            if type(new) is not type(layer) or new.get_config() != layer.get_config():
+                rows.append(Row(layer.name, type(layer).__name__, "converted", f"to {type(new).__name__}"))
+        elif derives_from_one(layer, kinds):
+            why = f"its class derives from a normalization and may mean something else; {HOW_TO_REPLACE}"
+            rows.append(Row(layer.name, type(layer).__name__, "kept", why))
+    if strict:
+        refuse_kept(function, rows)
+    return operate(function, model, plan, rows, verify=verify, report=report)
+
+
+HOW_TO_REPLACE = "say what it becomes with replace(model, {its class: …})"
 
 
 def converted(layer, kind, configured):
-    try:
-        return kind(**configured(layer, layer.get_config()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The layer {layer.name!r} ({type(layer).__name__}) cannot be converted: {error}") from error
+    if kind is None:
+        raise ValueError("Keras has no counterpart of it; replace(model, {DecorrelatedBatchNorm: BatchNorm}) swaps it")
+    return kind(**configured(layer, layer.get_config()))
+
+
+def derives_from_one(layer, kinds) -> bool:
+    return type(layer) not in (*OURS, *THEIRS) and isinstance(layer, tuple(kinds))
 
 
 def biased(layer, config):
@@ -225,12 +275,3 @@ def refuse_keras(model, function):
             f"`{function}` turns `BatchNorm` and `SyncBatchNorm` into each other, but {theirs[0]!r} and "
             f"{len(theirs) - 1} more are Keras' BatchNormalization. Call from_keras(model) first."
         )
-
-
-def refuse_unknown(layer, kinds):
-    for kind in kinds:
-        if isinstance(layer, kind) and type(layer) not in (*OURS, *THEIRS):
-            raise ValueError(
-                f"The layer {layer.name!r} is of class {type(layer).__name__}, which derives from {kind.__name__} and "
-                f"may mean something else. Say what it becomes: replace(model, {{{type(layer).__name__}: …}})."
-            )

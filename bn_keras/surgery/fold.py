@@ -1,190 +1,223 @@
-"""Batch norm of inference, folded into the linear layers beside it."""
+"""Batch norm of inference, merged into the linear layers beside it."""
 
 import functools
-import typing
 
 import keras
 import numpy as np
 
 from bn_keras.layers import Affine, BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
 from bn_keras.surgery import linear
-from bn_keras.surgery.rewrite import Change, layers_of, rewrite
-from bn_keras.surgery.wiring import OUTPUT, wiring_of
+from bn_keras.surgery.copying import Change
+from bn_keras.surgery.reports import Row, refuse_kept
+from bn_keras.surgery.rewrite import check_model, operate
+from bn_keras.surgery.trace import Trace, names_an_output, traced
+from bn_keras.surgery.tree import layers_of
 
 BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
 KNOWN = {*BATCH_NORMS, SyncBatchNorm}
 
 
-class Folded(typing.NamedTuple):
-    """What became of a batch norm.
-
-    Attributes:
-        name: Of the layer.
-        into: The names of the layers that it is a part of now; none where it is an `Affine` map, or as it was.
-        why: Why it could not be folded.
-        kept: Whether it is as it was.
-    """
-
-    name: str
-    into: tuple = ()
-    why: str = ""
-    kept: bool = False
-
-
-class FoldReport(list):
-    """A `Folded` for each batch norm of a model; `str()` of it counts them, and says why some are left."""
-
-    def __str__(self):
-        folded = [each for each in self if each.into]
-        lines = [f"{len(folded)} of {len(self)} batch norms are folded into the layers beside them."]
-        left = {}
-        for each in self:
-            if not each.into:
-                left.setdefault((each.kept, each.why), []).append(each.name)
-        for (kept, why), names in left.items():
-            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            lines.append(f"{len(names)} {'left as they are' if kept else 'turned into an affine map'}: {why} ({shown})")
-        return "\n".join(lines)
-
-
-def fold(model, *, report=print):
-    r"""A copy of a model for inference in which batch norm costs nothing, or as little as it can.
+def fold(model, *, strict=False, verify=True, report=print):
+    r"""Folds batch norm into the layers beside it, in a copy of a model for inference.
 
     $$ \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta = s x + o \qquad
        s = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} \qquad o = \beta - s \mu $$
 
-    With the moving statistics this map is a part of the kernel and bias of the Dense, Conv1D to 3D, transposed,
-    depthwise or separable convolution before it, where nothing else uses that layer's output; or else of those
-    after it, where they get nothing else and pad nothing (or there is no offset). Any other batch norm, of ours or of
-    Keras, becomes an `Affine` layer of the same name. Outputs of inference are the same up to rounding. In training
-    the copy knows no batch: fold what is trained.
+    With the moving statistics this map is merged into the kernel and bias of the Dense, EinsumDense, Conv1D to 3D,
+    transposed, depthwise or separable convolution before it, where nothing else uses the output of that layer; or into
+    those after it, where they get nothing else and pad nothing (or there is no offset). Which layer feeds which is read
+    from a trace of the model, so layers that custom layers and subclassed models call are folded too. Any other batch
+    norm, ours or Keras', becomes an `Affine` layer of the same name; two in a row become one.
+
+    Outputs of inference are equal up to rounding. In training the copy has no batch statistics: fold what is trained.
+    A model whose custom code calls other layers for other shapes of input is folded for the shape that it was built
+    with.
 
     Args:
-        model: As in `from_keras`. Layers are folded within functional and Sequential models, at any depth.
-        report: Called with a `FoldReport`; `None` for nobody.
+        model: As in `bn_keras.surgery.from_keras`.
+        strict: Bool, whether a batch norm that stays as it is raises an error. One that becomes an `Affine` layer
+            does not.
+        verify: Bool, whether the outputs of model and copy are compared on made-up inputs.
+        report: A function that gets the `Report`; `None` for no one. `bn_keras.surgery.report(copy)` returns it too.
+            A row is "folded" into other layers, "mapped" to an `Affine` layer, or "kept", with the reason.
 
     Returns:
-        The new model. The given one is as it was.
+        The new model, not compiled. The given one is not changed.
 
     Raises:
-        ValueError: As in `from_keras`.
+        TypeError, ValueError: As in `bn_keras.surgery.from_keras`.
 
-    Source: Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2, equation 14.
+    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithm 2, line 11; Jacob et al. 2018,
+    https://arxiv.org/abs/1712.05877, section 3.2.
 
     Example:
 
-    >>> layers = keras.layers.Conv2D(4, 3, name="conv"), BatchNorm(name="norm"), keras.layers.ReLU(name="relu")
-    >>> [layer.name for layer in fold(keras.Sequential([keras.Input((8, 8, 3)), *layers])).layers]
-    1 of 1 batch norms are folded into the layers beside them.
-    ['conv', 'relu']
+    >>> layers = [keras.layers.Dense(2, name="dense"), BatchNorm(), keras.layers.ReLU(name="relu")]
+    >>> folded = fold(keras.Sequential([keras.Input((3,)), *layers]), report=None)
+    >>> [layer.name for layer in folded.layers]
+    ['dense', 'relu']
     """
-    folding = Folding(model)
+    check_model(model)
+    folding = Folding(model, *traced(model, (*BATCH_NORMS, *linear.FAMILY_OF)))
     for layer in layers_of(model):
-        if isinstance(layer, DecorrelatedBatchNorm):
-            folding.rows.append(Folded(layer.name, why="it mixes channels", kept=True))
-        elif isinstance(layer, BATCH_NORMS) and layer.built:  # else nothing calls it
+        if isinstance(layer, (*BATCH_NORMS, DecorrelatedBatchNorm, Affine)):
             folding.add(layer)
-    if report is not None:
-        report(folding.rows)
-    return rewrite(model, folding.plan())[0]
+    if strict:
+        refuse_kept("fold", folding.rows)
+    return operate("fold", model, folding.plan(), folding.rows, verify=verify, report=report)
 
 
 class Folding:
     """What is planned for the layers of a model so far: the values of linear layers grow map by map."""
 
-    def __init__(self, model):
-        self.wiring = wiring_of(model)
-        self.values, self.changes, self.rows = {}, {}, FoldReport()
+    def __init__(self, model, trace: Trace | None, why: str):
+        self.model, self.trace, self.why = model, trace, why
+        self.values, self.changes, self.rows = {}, {}, []
 
     def add(self, norm):
-        """Finds a place for one batch norm."""
-        scale, offset = affine_of(norm)
+        """Finds a place for one batch norm, or for the `Affine` layer that an earlier fold has left."""
+        kind = type(norm).__name__
         reason = self.refusal(norm)
         if reason:
-            self.rows.append(Folded(norm.name, why=reason, kept=True))
+            self.rows.append(Row(norm.name, kind, "kept", reason))
             return
+        scale, offset = self.affine_of(norm)
         before, why = self.layer_before(norm)
         after, why_not = self.layers_after(norm, offset) if before is None else ([], "")
         if before is None and not after:
-            values = {"scale": scale.reshape(norm.moving_mean.shape), "offset": offset.reshape(norm.moving_mean.shape)}
-            self.changes[norm] = Change(functools.partial(affine_like, norm), values)
-            self.rows.append(Folded(norm.name, why=f"{why}, and {why_not}"))
+            if not isinstance(norm, Affine):
+                size = norm.moving_mean.shape
+                self.values[norm] = {"scale": scale.reshape(size), "offset": offset.reshape(size)}
+                self.rows.append(Row(norm.name, kind, "mapped", f"{why}, and {why_not}"))
             return
         for layer in [before] if before is not None else after:
-            family, values = linear.FAMILY_OF[type(layer)], self.values.get(layer) or linear.values_of(layer)
+            family = linear.FAMILY_OF[self.kind_of(layer)]
             change = family.scale_inputs if before is None else family.scale_outputs
-            self.values[layer] = change(values, scale, offset, layer)
-        self.changes[norm] = Change(self.remainder(norm))
-        self.rows.append(Folded(norm.name, into=tuple(layer.name for layer in ([before] if before else after))))
+            self.values[layer] = change(self.values_of(layer), scale, offset, layer)
+        self.changes[norm] = Change(self.remainder(norm), values={})
+        self.values.pop(norm, None)
+        into = tuple(layer.name for layer in ([before] if before is not None else after))
+        self.rows.append(Row(norm.name, kind, "folded", into=into))
 
-    def plan(self):
-        return self.changes | {
-            layer: Change(functools.partial(linear.with_bias, layer), values) for layer, values in self.values.items()
-        }
+    def plan(self) -> dict:
+        return self.changes | {layer: Change(self.remade(layer), values) for layer, values in self.values.items()}
 
-    def refusal(self, norm):
-        """Why a batch norm has to stay what it is."""
-        if type(norm) not in KNOWN:
-            return f"its class, {type(norm).__name__}, may mean something else"
-        if any(arguments.get("training") for arguments in self.wiring.arguments.get(norm, [])):
+    def remade(self, layer):
+        if isinstance(layer, BATCH_NORMS):
+            return functools.partial(affine_like, layer)
+        return functools.partial(linear.with_bias, layer)
+
+    def kind_of(self, layer) -> type | None:
+        """The class of a linear layer; a batch norm that is mapped counts as `Affine`."""
+        return Affine if layer in self.values and isinstance(layer, BATCH_NORMS) else type(layer)
+
+    def is_linear(self, layer) -> bool:
+        return self.kind_of(layer) in linear.FAMILY_OF
+
+    def values_of(self, layer):
+        return self.values[layer] if layer in self.values else linear.values_of(layer)
+
+    def affine_of(self, norm):
+        """The scale and the offset of a batch norm, or of an `Affine` layer with what is merged into it already."""
+        if not isinstance(norm, Affine):
+            return affine_of(norm)
+        values = self.values_of(norm)
+        return values["scale"].ravel(), values["offset"].ravel()
+
+    def refusal(self, norm) -> str | None:
+        """Why a batch norm stays what it is."""
+        if isinstance(norm, DecorrelatedBatchNorm):
+            return "it mixes the channels"
+        if type(norm) not in KNOWN | {Affine}:
+            return f"its class, {type(norm).__name__}, derives from batch norm and may mean something else"
+        if not norm.built:
+            return "it has no weights: nothing calls it"
+        if any(call.training for call in self.calls(norm)):
             return "it is called with training=True"
         return None
 
+    def calls(self, layer):
+        return self.trace.calls.get(layer, []) if self.trace is not None else []
+
     def layer_before(self, norm):
-        """The linear layer that feeds a batch norm and nothing else, or why there is none."""
-        sources = set(self.wiring.sources[norm])
-        if norm in self.wiring.hidden or len(sources) != 1:
-            return None, "what is before it is not known"
-        (layer,) = sources
-        if not linear.is_linear(layer):
-            return None, f"{described(layer)} is before it"
-        if layer in self.wiring.hidden or set(self.wiring.users[layer]) != {norm}:
-            return None, f"{described(layer)} before it feeds other layers too"
-        if layer.activation is not keras.activations.linear:
-            return None, f"{described(layer)} before it has an activation"
-        why = linear.obstacle(layer) or self.mismatch(norm, layer)
-        return (None, f"{described(layer)} before it {why}") if why else (layer, "")
+        """`(layer, "")`: the linear layer that feeds a batch norm and nothing else; or `(None, why)`."""
+        calls = self.calls(norm)
+        if not calls or norm in self.trace.unknown:
+            return None, self.why or "no call of it could be traced"
+        makers = {id(maker and maker.layer): maker for maker in (self.trace.maker(call.inputs) for call in calls)}
+        if len(makers) > 1:
+            return None, "several layers are before it"
+        (maker,) = makers.values()
+        if maker is None or not self.is_linear(maker.layer) or maker.layer is norm:
+            return None, f"{self.trace.before(calls[0].inputs)} is before it"
+        layer, name = maker.layer, type(maker.layer).__name__
+        for call in self.calls(layer):
+            takers = {taker.layer for taker in self.trace.takers(call.outputs)}
+            other = self.trace.others(call.outputs)
+            if takers != {norm} or other:
+                return None, f"{name} before it feeds other layers too"
+        if activation_of(layer) is not keras.activations.linear:
+            return None, f"{name} before it has an activation"
+        why = self.obstacle(layer, linear.obstacle_after) or self.mismatch(norm, layer)
+        return (None, f"{name} before it {why}") if why else (layer, "")
 
     def layers_after(self, norm, offset):
-        """The linear layers that a batch norm feeds, if it feeds nothing else and they get nothing else."""
-        users = dict.fromkeys(self.wiring.users[norm])  # in their order, so that the same reason is given each time
-        if norm in self.wiring.hidden or not users:
+        """`(layers, "")`: the linear layers that a batch norm feeds, if it feeds nothing else; or `([], why)`."""
+        calls = self.calls(norm)
+        if not calls or norm in self.trace.unknown:
             return [], "what is after it is not known"
-        if norm_activation(norm) is not keras.activations.linear:
+        if activation_of(norm) is not keras.activations.linear:
             return [], "it has an activation"
+        users = {}
+        for call in calls:
+            takers = [taker.layer for taker in self.trace.takers(call.outputs)]
+            strangers = [layer for layer in takers if not self.is_linear(layer)]
+            other = self.trace.others(call.outputs)
+            if other or strangers or not takers:
+                return [], f"{other or (type(strangers[0]).__name__ if strangers else 'nothing')} is after it"
+            users |= dict.fromkeys(takers)
         for layer in users:
-            if not linear.is_linear(layer):
-                return [], f"{described(layer)} is after it"
-            if layer in self.wiring.hidden or set(self.wiring.sources[layer]) != {norm}:
-                return [], f"{described(layer)} after it has other inputs too"
-            why = linear.obstacle_before(layer, offset) or self.mismatch(norm, layer)
+            name = type(layer).__name__
+            makers = [self.trace.maker(call.inputs) for call in self.calls(layer)]
+            if any(maker is None or maker.layer is not norm for maker in makers):
+                return [], f"{name} after it has other inputs too"
+            obstacle = functools.partial(linear.obstacle_before, offset=offset)
+            why = self.obstacle(layer, obstacle) or self.mismatch(norm, layer)
             if why:
-                return [], f"{described(layer)} after it {why}"
+                return [], f"{name} after it {why}"
         return sorted(users, key=lambda layer: layer.name), ""
 
-    def mismatch(self, norm, layer):
-        """Whether both mean the same channels, in the same dtype."""
-        rank = norm.input_spec.ndim
+    def obstacle(self, layer, obstacle):
+        return None if self.kind_of(layer) is Affine else obstacle(layer)
+
+    def mismatch(self, norm, layer) -> str | None:
+        """Whether a batch norm and a linear layer mean the same channels, in the same dtype."""
+        rank = self.calls(norm)[0].inputs.shape.rank
         axes = [axis % rank for axis in (norm.axis if isinstance(norm.axis, list) else [norm.axis])]
-        if axes != [linear.channel_axis(layer, rank)]:
+        if isinstance(layer, BATCH_NORMS):  # mapped to Affine
+            channels = [axis % rank for axis in (layer.axis if isinstance(layer.axis, list) else [layer.axis])]
+        else:
+            channels = linear.channel_axis(layer, rank)
+        if sorted(axes) != sorted(channels):
             return "has its channels at another axis"
         return "has another dtype" if layer.compute_dtype != norm.compute_dtype else None
 
     def remainder(self, norm):
-        """What is left of a batch norm that is folded: its activation, and its name where the model ends."""
-        settings = {"name": norm.name, "dtype": norm.dtype_policy}
-        if norm_activation(norm) is not keras.activations.linear:
+        """What is left of a batch norm that is folded: its activation, or its name where that names an output."""
+        config = norm.get_config()
+        settings = {"name": norm.name, "dtype": config["dtype"]}
+        if activation_of(norm) is not keras.activations.linear:
             return functools.partial(keras.layers.Activation, norm.activation, **settings)
-        if OUTPUT in self.wiring.users[norm]:
+        if names_an_output(norm, self.model):
             return functools.partial(keras.layers.Identity, **settings)
         return None
 
 
-def norm_activation(norm):
+def activation_of(norm):
     return getattr(norm, "activation", keras.activations.linear)
 
 
-def affine_of(norm):
+def affine_of(norm) -> tuple[np.ndarray, np.ndarray]:
     """The scale and the offset of a batch norm in inference, as flat arrays in float64."""
     mean, variance = (as_float64(each).ravel() for each in (norm.moving_mean, norm.moving_variance))
     gamma = 1.0 if norm.gamma is None else as_float64(norm.gamma).ravel()
@@ -193,16 +226,10 @@ def affine_of(norm):
     return scale, beta - mean * scale
 
 
-def as_float64(variable):
+def as_float64(variable) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
 
 
-def affine_like(norm):
-    return Affine(norm.axis, norm_activation(norm), name=norm.name, dtype=norm.dtype_policy, trainable=norm.trainable)
-
-
-def described(layer):
-    """A layer of a wiring, for a sentence: by class, as a name would make every reason different."""
-    if layer is OUTPUT:
-        return OUTPUT
-    return "a function" if layer is None else type(layer).__name__
+def affine_like(norm) -> Affine:
+    config = norm.get_config()
+    return Affine(norm.axis, activation_of(norm), name=norm.name, dtype=config["dtype"], trainable=norm.trainable)

@@ -6,34 +6,41 @@ import warnings
 import keras
 
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm
-from bn_keras.surgery.rewrite import Change, layers_of, rewrite
+from bn_keras.surgery.copying import Change
+from bn_keras.surgery.reports import Row, refuse_kept
+from bn_keras.surgery.rewrite import check_model, operate
+from bn_keras.surgery.tree import layers_of
 
 THEIRS = keras.layers.BatchNormalization
 WITH_STATISTICS = (BatchNorm, DecorrelatedBatchNorm, THEIRS)
 
 
-def freeze(model, *, scale_and_offset=False):
-    """A copy of a model in which batch norm keeps its statistics in training: it runs there as in inference.
+def freeze(model, *, scale_and_offset=False, strict=False, verify=True, report=print):
+    """Freezes the statistics of batch norm, in a copy of a model: training runs batch norm as inference does.
 
-    For fine-tuning on batches that are small, or that are not like the data the statistics are of. γ and β go on
+    Use it for fine-tuning on batches that are small, or unlike the data that the statistics come from. γ and β keep
     learning, unless `scale_and_offset=True`. All other layers are as before.
 
+    Keras' BatchNormalization cannot freeze its statistics alone: without `scale_and_offset=True` it is left as it is,
+    and the report names it; so is a layer of a derived class that takes no `frozen`.
+
     Args:
-        model: As in `from_keras`.
-        scale_and_offset: Whether γ and β are frozen too: the layers get `trainable = False`.
+        model: As in `bn_keras.surgery.from_keras`.
+        scale_and_offset: Bool, whether γ and β are frozen too: the layers get `trainable = False`.
+        strict, verify, report: As in `bn_keras.surgery.from_keras`.
 
     Returns:
         The new model, not compiled: what is trainable counts when `compile` is called. There is a warning if the
-        given one is compiled, as it goes on with the old meaning.
+        given one is compiled, as it keeps its old meaning.
 
     Raises:
-        ValueError: For batch norm of Keras without `scale_and_offset=True`, as it cannot freeze its statistics alone;
-            for a model without batch norm; and as in `from_keras`.
+        ValueError: For a model without batch norm; for one whose batch norm is all Keras', without
+            `scale_and_offset=True`; and as in `bn_keras.surgery.from_keras`.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((3,)), BatchNorm(), keras.layers.Dense(2)])
-    >>> frozen = freeze(model)
+    >>> frozen = freeze(model, report=None)
     >>> frozen.compile("sgd", "mse")
     >>> _ = frozen.fit(keras.ops.ones((4, 3)), keras.ops.ones((4, 2)), verbose=0)
     >>> frozen.layers[0].moving_mean.numpy().tolist()
@@ -41,48 +48,58 @@ def freeze(model, *, scale_and_offset=False):
     """
     norms = norms_of(model, "freeze")
     theirs = [layer.name for layer in norms if isinstance(layer, THEIRS)]
-    if theirs and not scale_and_offset:
+    if len(theirs) == len(norms) and not scale_and_offset:
         raise ValueError(
             f"Keras' BatchNormalization cannot freeze its statistics alone, and {theirs[0]!r} and {len(theirs) - 1} "
             "more are such layers. Call freeze(from_keras(model)), or freeze(model, scale_and_offset=True)."
         )
     changes = {"frozen": True} | ({"trainable": False} if scale_and_offset else {})
-    return changed(model, norms, changes)
+    return changed("freeze", model, norms, changes, "frozen", strict, verify, report)
 
 
-def unfreeze(model):
-    """A copy of a model in which batch norm learns its statistics, γ and β again: the way back from `freeze`.
+def unfreeze(model, *, strict=False, verify=True, report=print):
+    """Lets batch norm learn its statistics, γ and β again, in a copy of a model: the way back from `freeze`.
 
     Arguments, errors and what it returns are those of `freeze`.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((3,)), BatchNorm(frozen=True, trainable=False)])
-    >>> layer = unfreeze(model).layers[0]
+    >>> layer = unfreeze(model, report=None).layers[0]
     >>> layer.frozen, layer.trainable
     (False, True)
     """
-    return changed(model, norms_of(model, "unfreeze"), {"frozen": False, "trainable": True})
+    norms = norms_of(model, "unfreeze")
+    changes = {"frozen": False, "trainable": True}
+    return changed("unfreeze", model, norms, changes, "unfrozen", strict, verify, report)
 
 
 def norms_of(model, function):
+    check_model(model)
     norms = [layer for layer in layers_of(model) if isinstance(layer, WITH_STATISTICS)]
     if not norms:
         raise ValueError(f"The model {model.name!r} has no batch norm. `{function}` is for models that have.")
     if getattr(model, "compiled", False):
         warnings.warn(
-            f"The model {model.name!r} is compiled, what `{function}` gives is not: compile the new one. "
-            "The given one goes on training as before.",
+            f"The model {model.name!r} is compiled, the copy that `{function}` returns is not: compile the copy. "
+            "The given model keeps training as before.",
             stacklevel=3,
         )
     return norms
 
 
-def changed(model, norms, changes):
+def changed(function, model, norms, changes, outcome, strict, verify, report):
     """A copy with other settings of some layers, as far as they have them."""
-
-    def make(layer):
+    plan, rows = {}, []
+    for layer in norms:
         config = layer.get_config()
-        return type(layer).from_config(config | {name: changes[name] for name in changes if name in config})
-
-    return rewrite(model, {layer: Change(functools.partial(make, layer)) for layer in norms})[0]
+        new = {name: changes[name] for name in changes if name in config}
+        if "trainable" in new or "frozen" in config:
+            plan[layer] = Change(functools.partial(type(layer).from_config, config | new))
+            rows.append(Row(layer.name, type(layer).__name__, outcome))
+        else:
+            why = "its class has no `frozen`; convert it with from_keras, or pass scale_and_offset=True"
+            rows.append(Row(layer.name, type(layer).__name__, "kept", why))
+    if strict:
+        refuse_kept(function, rows)
+    return operate(function, model, plan, rows, verify=verify, report=report)

@@ -186,14 +186,33 @@ def levels(calls):
     Returns:
         A list of lists of probes.
     """
-    order = {probe: i for i, probe in enumerate(dict.fromkeys(call.probe for call in calls))}
-    before = {probe: set() for probe in order}
-    for call in calls:
-        before[call.probe] |= made_from(call.inputs, calls)
+    order, before = order_of(calls), sources(calls)
     level = {}
     for probe, place in order.items():
         level[probe] = 1 + max((level[each] for each in before[probe] if order[each] < place), default=-1)
     return [[probe for probe in order if level[probe] == i] for i in range(1 + max(level.values(), default=-1))]
+
+
+def ancestors(calls) -> dict:
+    """By probe, all probes that its input is made from, however far before it."""
+    order, before, found = order_of(calls), sources(calls), {}
+    for probe, place in order.items():
+        direct = {each for each in before[probe] if order[each] < place}
+        found[probe] = direct.union(*(found[each] for each in direct))
+    return found
+
+
+def order_of(calls) -> dict:
+    """The probes by the place of their first call."""
+    return {probe: i for i, probe in enumerate(dict.fromkeys(call.probe for call in calls))}
+
+
+def sources(calls) -> dict:
+    """By probe, the probes that its input is made from, with none of them in between."""
+    before = {call.probe: set() for call in calls}
+    for call in calls:
+        before[call.probe] |= made_from(call.inputs, calls)
+    return before
 
 
 def made_from(tensor, calls):

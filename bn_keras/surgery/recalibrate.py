@@ -11,16 +11,19 @@ import tensorflow as tf
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
 from bn_keras.layers.checks import checked_count
 from bn_keras.surgery.batches import Batches
+from bn_keras.surgery.copying import Change
+from bn_keras.surgery.drift import Recalibrated, Recalibration, row_of
 from bn_keras.surgery.population import METHODS
-from bn_keras.surgery.probes import levels, probe_of, recorded
-from bn_keras.surgery.drift import Report, Row, row_of
-from bn_keras.surgery.rewrite import Change, layers_of, rewrite
+from bn_keras.surgery.probes import ancestors, levels, probe_of, recorded
+from bn_keras.surgery.reports import Verified, hand_over, refuse_kept
+from bn_keras.surgery.rewrite import check_model, rewrite
+from bn_keras.surgery.tree import layers_of
 
 NORMS = (BatchNorm, DecorrelatedBatchNorm, keras.layers.BatchNormalization)
 KNOWN = (*NORMS, SyncBatchNorm)
 
 
-def recalibrate(model, data, *, method="population", steps=None, sequential=False, report=print):
+def recalibrate(model, data, *, method="population", steps=None, sequential=False, strict=False, report=print):
     r"""A copy of a model whose batch norm layers hold the exact statistics of the data.
 
     $$ \mu = \frac1N \sum_i x_i \qquad \sigma^2 = \frac1N \sum_i (x_i - \mu)^2 $$
@@ -56,8 +59,9 @@ def recalibrate(model, data, *, method="population", steps=None, sequential=Fals
         steps: The number of batches to take; `None` for all. With `sequential=True` they should be the same ones
             in each pass.
         sequential: Whether deeper layers are measured after those before them. The data must start anew each time.
-        report: Called at the end with a `Report`, whose `str` is a table; `None` for no report. On a terminal there
-            is a progress bar meanwhile.
+        strict: Bool, whether a layer that keeps its statistics raises an error.
+        report: A function that gets the `Recalibration`, whose `str` is a table; `None` for no one, and for no
+            progress bar on a terminal. `bn_keras.surgery.report(copy)` returns the table too.
 
     Returns:
         The new model, not compiled. The given one is as it was, also after an error or Ctrl-C.
@@ -78,24 +82,24 @@ def recalibrate(model, data, *, method="population", steps=None, sequential=Fals
     ([4.0], 8.666666984558105)
     """
     check(model, method, steps)
-    layers, frozen = norms_of(model)
+    layers, kept = norms_of(model)
+    if strict:
+        refuse_kept("recalibrate", kept.values())
     batches = Batches(data, steps, tf.distribute.get_strategy(), again=sequential)
-    probed, copies = rewrite(model, {layer: Change(functools.partial(probe_of, layer)) for layer in layers})
+    probed, copies, _ = rewrite(model, {layer: Change(functools.partial(probe_of, layer)) for layer in layers})
     probes = {copies[layer]: layer for layer in layers}
     progress = report is not None and sys.stdout.isatty()
-    found, passes, size = measured(probed, list(probes), batches, method, sequential, progress)
-    new, _ = rewrite(model, {layer: with_values(layer, found[probe].values) for probe, layer in probes.items()})
-    if report is not None:
-        rows = {layer: row_of(layer, *found[probe].moments) for probe, layer in probes.items()}
-        rows |= {layer: Row(layer.name) for layer in frozen}
-        rows = tuple(rows[layer] for layer in layers_of(model) if layer in rows)
-        report(Report(method, sequential, *size, passes, rows))
-    return new
+    found, passes, size, facts = measured(probed, list(probes), batches, method, sequential, progress)
+    new, _, _ = rewrite(model, {layer: with_values(layer, found[probe].values) for probe, layer in probes.items()})
+    rows = kept | {layer: row_of(layer, *found[probe].moments) for probe, layer in probes.items()}
+    rows = tuple(rows[layer] for layer in layers_of(model) if layer in rows)
+    verified = Verified(None, "`recalibrate` changes what the model computes; every weight is accounted for")
+    made = Recalibration("recalibrate", rows, verified, tuple(facts), method, sequential, *size, passes)
+    return hand_over(new, made, report)
 
 
 def check(model, method, steps):
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a Keras model. Received: {model!r} (of type {type(model).__name__}).")
+    check_model(model)
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {tuple(METHODS)}. Received: method={method!r}.")
     if steps is not None:
@@ -103,21 +107,26 @@ def check(model, method, steps):
 
 
 def norms_of(model):
-    """The batch norm layers that are to be measured, and those that are frozen."""
+    """The batch norm layers to be measured, and a row for each of those that keep their statistics."""
     norms = [layer for layer in layers_of(model) if isinstance(layer, NORMS)]
-    frozen = [layer for layer in norms if not layer.trainable or getattr(layer, "frozen", False)]
-    layers = [layer for layer in norms if layer not in frozen]
+    kept = {layer: Recalibrated(layer.name, type(layer).__name__, "kept", why_kept(layer)) for layer in norms}
+    kept = {layer: row for layer, row in kept.items() if row.why}
+    layers = [layer for layer in norms if layer not in kept]
     if not layers:
-        what = "no batch norm that is not frozen. Set trainable = True on it" if frozen else "no batch norm"
-        raise ValueError(f"The model {model.name!r} has {what}.")
-    for layer in layers:
-        if type(layer) not in KNOWN:
-            raise ValueError(
-                f"The layer {layer.name!r} is of class {type(layer).__name__}, which derives from batch norm and may "
-                "normalize by something else. Make it one that is known: bn_keras.surgery.replace(model, "
-                f"{{{type(layer).__name__}: …}}), or set trainable = False on it to keep its statistics."
-            )
-    return layers, frozen
+        what = " whose statistics can change" if norms else ""
+        reasons = "".join(f" {row.layer!r} is kept: {row.why}." for row in list(kept.values())[:3])
+        advice = " Set trainable = True and frozen = False on the layers to be measured." if norms else ""
+        raise ValueError(f"The model {model.name!r} has no batch norm{what}.{reasons}{advice}")
+    return layers, kept
+
+
+def why_kept(layer) -> str:
+    """Why a batch norm keeps its statistics; "" if it does not."""
+    if not layer.trainable or getattr(layer, "frozen", False):
+        return "frozen"
+    if type(layer) not in KNOWN:
+        return f"its class, {type(layer).__name__}, derives from batch norm and may normalize by something else"
+    return "" if layer.built else "it has no weights: nothing calls it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +138,11 @@ class Found:
 
 
 def measured(model, probes, batches, method, sequential, progress):
-    """`(found, passes, (batches, samples))`: what there is to know of each probe.
+    """`(found, passes, (batches, samples), facts)`: what there is to know of each probe.
 
     The first pass measures all, and says by its trace what comes before what.
     """
-    totals, size, calls = one_pass(model, probes, batches, method, progress)
+    totals, size, calls, facts = one_pass(model, probes, batches, method, progress)
     called = list(dict.fromkeys(call.probe for call in calls))
     for probe in probes:
         if probe not in called:
@@ -143,30 +152,42 @@ def measured(model, probes, batches, method, sequential, progress):
         if i > 0:
             for probe in probes:
                 probe.measuring = probe in level
-            totals, size, _ = one_pass(model, level, batches, method, progress)
+            totals, size, _, _ = one_pass(model, level, batches, method, progress)
         for probe in level:
             found[probe] = found_of(probe, totals[probe], size[0])
             assign(probe, found[probe].values)
-    return found, len(order), size
+    return found, len(order), size, [] if sequential else facts
 
 
 def one_pass(model, probes, batches, method, progress):
-    """`(totals, (batches, samples), calls)`: the moments of each probe, and the calls of the first trace."""
+    """`(totals, (batches, samples), calls, facts)`: the moments of each probe, and the calls of the first trace."""
     step, traces = step_of(model, probes, batches.strategy)
-    totals = {probe: METHODS[method]() for probe in probes}
+    totals, skipped = {probe: METHODS[method]() for probe in probes}, {}
     bar = keras.utils.Progbar(batches.steps, verbose=int(progress), unit_name="batch")
     count = samples = 0
     for count, x in enumerate(batches, 1):
         sizes, moments = step(x)
         samples += int(np.sum(sizes))
-        for i, calls in moments.items():
-            for rows in calls:
-                for of_a_batch in probes[i].batches(np.concatenate(rows)):
-                    totals[probes[i]].add(*of_a_batch)
+        parts = {
+            probes[i]: [part for rows in calls for part in probes[i].batches(np.concatenate(rows))]
+            for i, calls in moments.items()
+        }
+        flat = {probe for probe, found in parts.items() if any(0 < np.max(each) <= 1 for each, _, _ in found)}
+        for probe, found in parts.items():
+            above = flat & ancestors(traces[0])[probe] if flat else set()
+            for part in [] if above else found:
+                totals[probe].add(*part)
+            for each in above:
+                skipped[each.name] = skipped.get(each.name, set()) | {count}
         bar.update(count)
     if batches.steps is None:
         bar.update(count, finalize=True)
-    return {probe: total.result() for probe, total in totals.items()}, (count, samples), traces[0]
+    facts = [
+        f"{len(which):,} batches with one value per channel at {name!r} do not count for the layers after it: their "
+        "input would be β. Use larger batches or sequential=True."
+        for name, which in skipped.items()
+    ]
+    return {probe: total.result() for probe, total in totals.items()}, (count, samples), traces[0], facts
 
 
 def step_of(model, probes, strategy):
@@ -221,8 +242,9 @@ def found_of(probe, moments, batches):
 
 def refuse_empty(probe):
     raise ValueError(
-        f'The layer {probe.name!r} has channels that no element came to, or with method="algorithm2" no two of a '
-        "batch. Pass other data or larger batches, or set trainable = False on the layer to keep its statistics."
+        f"The layer {probe.name!r} has channels without an element to measure: none came to it, or with "
+        'method="algorithm2" no two in one batch, or all batches gave a layer before it one value per channel. Pass '
+        "other data, larger batches or sequential=True, or set trainable = False on the layer to keep its statistics."
     )
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from bn_keras import BatchNorm
-from bn_keras.surgery.rewrite import is_graph
+from bn_keras.surgery.tree import is_graph
 
 KINDS = {kind.__name__: kind for kind in (keras.layers.BatchNormalization, BatchNorm)}
 

@@ -54,7 +54,7 @@ def of_a_strategy(strategy):
         new = recalibrate(row(BatchNorm), dataset(), report=reports.append)
     replicas = [[each.numpy() for each in weight.value.values] for weight in new.weights]
     same = all(len(each) == 2 and np.array_equal(*each) for each in replicas)
-    return {"same": same, "report": [reports[0].batches, reports[0].samples, reports[0].layers[0].count]}
+    return {"same": same, "report": [reports[0].batches, reports[0].samples, reports[0].rows[0].count]}
 
 
 if __name__ == "__main__":

@@ -36,24 +36,29 @@ def inputs_of_norms(model, x):
 
 
 def population(model, batches):
-    """Mean and biased variance of each batch norm's inputs in all batches, which are normalized one by one."""
+    """Mean and biased variance of each batch norm's inputs in all batches, which are normalized one by one.
+
+    A batch of one says nothing of the layers after the first: its output there is β.
+    """
     inputs = [inputs_of_norms(model, batch) for batch in batches]
-    whole = {name: np.concatenate([each[name] for each in inputs]) for name in inputs[0]}
+    large = [each for each in inputs if len(each["first"]) > 1]
+    whole = {
+        name: np.concatenate([each[name] for each in (inputs if name == "first" else large)]) for name in inputs[0]
+    }
     return {name: (x.mean(0), x.var(0)) for name, x in whole.items()}
 
 
 def algorithm_2(model, batches):
-    """The average over batches of their means and, of those that have one, unbiased variances."""
+    """The average over batches of their means and, of those that have one, unbiased variances; as in `population`."""
     inputs = [inputs_of_norms(model, batch) for batch in batches]
-    sizes = np.array([len(batch) for batch in batches])
     large = [each for each in inputs if len(each["first"]) > 1]
-    return {
-        name: (
-            np.average([each[name].mean(0) for each in inputs], axis=0, weights=sizes),
-            np.average([each[name].var(0, ddof=1) for each in large], axis=0, weights=sizes[sizes > 1]),
-        )
-        for name in inputs[0]
-    }
+    found = {}
+    for name in inputs[0]:
+        counted = inputs if name == "first" else large
+        means, sizes = [each[name].mean(0) for each in counted], [len(each[name]) for each in counted]
+        variances, large_sizes = [each[name].var(0, ddof=1) for each in large], [len(each[name]) for each in large]
+        found[name] = np.average(means, axis=0, weights=sizes), np.average(variances, axis=0, weights=large_sizes)
+    return found
 
 
 def difference(model, truth):

@@ -1,12 +1,15 @@
 """Conversion there and back keeps weights, names, what is trainable, dtypes and outputs, for every build of model."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
 from bn_keras import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
-from bn_keras.surgery import from_keras, replace, to_keras, to_local, to_sync
-from bn_keras.surgery.rewrite import layers_of, rewrite
+from bn_keras.surgery import from_keras, replace, report, to_keras, to_local, to_sync
+from bn_keras.surgery.rewrite import rewrite
+from bn_keras.surgery.tree import layers_of
 from tests.surgery.models import (
     BUILDS,
     Trained,
@@ -57,7 +60,8 @@ def test_from_keras_and_back(build, random):
     assert {type(layer) for layer in norms(ours)} == {BatchNorm}
     assert {type(layer) for layer in norms(back)} == {THEIRS}
     assert not set(map(id, ours.weights)) & set(map(id, model.weights))
-    assert type(ours) is type(model)
+    assert isinstance(ours, type(model))
+    assert isinstance(back, type(model))
     for there, here in zip(outputs_of(model, x), outputs_of(ours, x), strict=True):
         np.testing.assert_allclose(here, there, rtol=0, atol=1e-2 if "mixed" in model.name else 1e-5)
 
@@ -209,17 +213,13 @@ def no_config():
 @pytest.mark.parametrize(
     ("function", "model", "message"),
     [
-        (from_keras, lambda: in_a_model(Strange(name="odd")), r"'odd' is of class Strange, which derives from Batch"),
-        (to_keras, lambda: in_a_model(type("Mine", (BatchNorm,), {})(name="odd")), "'odd' is of class Mine"),
-        (from_keras, lambda: in_a_model(MadeLate(name="block")), r"'late' cannot be changed: 'block' \(MadeLate\)"),
-        (from_keras, no_config, r"NoConfig\) cannot be made again from its config.*\n.*get_config"),
+        (
+            from_keras,
+            no_config,
+            r"cannot make the layer 'no_config' \(NoConfig\) again from its config.*\n.*get_config",
+        ),
         (from_keras, lambda: keras.Sequential([THEIRS()]), "has no weights yet. Build it first"),
         (to_sync, lambda: in_a_model(THEIRS(name="odd")), r"'odd' and 0 more are Keras'.*from_keras\(model\) first"),
-        (to_sync, lambda: in_a_model(BatchNorm(virtual_batch_size=4, name="odd")), "'odd'.*cannot be combined"),
-        (to_keras, lambda: in_a_model(BatchNorm(momentum=None, name="odd")), "'odd'.*momentum=None"),
-        (to_keras, lambda: in_a_model(BatchNorm(activation="relu", name="odd")), "'odd'.*activation='relu'"),
-        (to_keras, lambda: in_a_model(BatchNorm(axis=[1], name="odd")), r"'odd'.*axis=\[1\]"),
-        (to_keras, lambda: in_a_model(DecorrelatedBatchNorm(name="odd")), "'odd'.*DecorrelatedBatchNorm"),
         (lambda model: replace(model, {LayerNorm: GroupNorm}), lambda: sequential(THEIRS), "has no layer of class Lay"),
     ],
 )
@@ -227,6 +227,39 @@ def test_what_cannot_be_done_is_said(function, model, message):
     model = model()
     with pytest.raises(ValueError, match=message):
         function(model)
+
+
+@pytest.mark.parametrize(
+    ("function", "layer", "why"),
+    [
+        (from_keras, Strange(name="odd"), "its class derives from a normalization and may mean something else"),
+        (to_keras, type("Mine", (BatchNorm,), {})(name="odd"), "its class derives from a normalization"),
+        (to_sync, BatchNorm(virtual_batch_size=4, name="odd"), "cannot be combined"),
+        (to_keras, BatchNorm(momentum=None, name="odd"), "momentum=None"),
+        (to_keras, BatchNorm(activation="relu", name="odd"), "activation='relu'"),
+        (to_keras, BatchNorm(axis=[1], name="odd"), r"axis=\[1\]"),
+        (to_keras, DecorrelatedBatchNorm(name="odd"), "no counterpart"),
+    ],
+)
+def test_what_is_left_as_it_is_is_reported(function, layer, why, random):
+    other = BatchNorm if function is to_sync else THEIRS
+    model = randomize(keras.Sequential([keras.Input((3,)), other(name="other"), layer]), random)
+    x, new = inputs_of(model, random), function(model, report=None)
+    (row,) = report(new).of("kept")
+    assert (row.layer, row.kind) == ("odd", type(layer).__name__)
+    assert re.search(why, row.why)
+    assert type(new.layers[1]) is type(layer)
+    np.testing.assert_allclose(outputs_of(new, x), outputs_of(model, x), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=rf"`{function.__name__}` leaves 1 layers as they are.*'odd'.*{why}"):
+        function(model, strict=True)
+
+
+def test_a_layer_that_build_makes(random):
+    model = randomize(in_a_model(MadeLate(name="block")), random)
+    x, new = inputs_of(model, random), from_keras(model, report=None)
+    assert [type(layer) for layer in norms(new)] == [BatchNorm]
+    np.testing.assert_allclose(outputs_of(new, x), outputs_of(model, x), rtol=0, atol=1e-5)
+    assert type(to_keras(new, report=None).layers[0]) is MadeLate
 
 
 @pytest.mark.parametrize(

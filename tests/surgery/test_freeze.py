@@ -6,7 +6,7 @@ import pytest
 
 from bn_keras import BatchNorm, DecorrelatedBatchNorm, LayerNorm, SyncBatchNorm
 from bn_keras.surgery import exclude_from_weight_decay, freeze, from_keras, to_sync, unfreeze
-from bn_keras.surgery.rewrite import layers_of
+from bn_keras.surgery.tree import layers_of
 from tests.surgery.models import BUILDS, inputs_of, outputs_of, randomize
 
 THEIRS = keras.layers.BatchNormalization
@@ -76,11 +76,11 @@ def test_a_layer_that_trains_within_one_that_does_not(random):
 def test_a_compiled_model_is_warned_of():
     model = model_with(BatchNorm())
     model.compile("sgd", "mse")
-    with pytest.warns(UserWarning, match="is compiled, what `freeze` gives is not: compile the new one"):
+    with pytest.warns(UserWarning, match="is compiled, the copy that `freeze` returns is not: compile the copy"):
         frozen = freeze(model)
     assert not frozen.compiled
     frozen.compile("sgd", "mse")
-    with pytest.warns(UserWarning, match="what `unfreeze` gives"):
+    with pytest.warns(UserWarning, match="the copy that `unfreeze` returns"):
         unfreeze(frozen)
 
 
@@ -119,5 +119,5 @@ def test_weight_decay_that_cannot_be():
     with pytest.raises(ValueError, match="has no scale or offset"):
         exclude_from_weight_decay(optimizer, model_with())
     optimizer.build(model.trainable_variables)
-    with pytest.raises(ValueError, match="is built, so its list is made"):
+    with pytest.raises(ValueError, match="is built, and has made its list"):
         exclude_from_weight_decay(optimizer, model)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from bn_keras import BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
 from bn_keras.surgery.batches import Batches
 from bn_keras.surgery.recalibrate import recalibrate, step_of
-from bn_keras.surgery.rewrite import layers_of
+from bn_keras.surgery.tree import layers_of
 from tests import reference
 from tests.processes import script_result
 from tests.surgery.models import (
@@ -106,7 +106,7 @@ def test_all_calls_of_a_shared_layer_count(random):
     both = np.concatenate([x["a"], x["b"]])
     np.testing.assert_allclose(new.get_layer("first").moving_mean, both.mean(0), rtol=0, atol=1e-6)
     np.testing.assert_allclose(new.get_layer("first").moving_variance, both.var(0), rtol=1e-6)
-    assert reported(shared(THEIRS), x, sequential=True)[1].layers[0].count == 100
+    assert reported(shared(THEIRS), x, sequential=True)[1].rows[0].count == 100
 
 
 def test_axes_are_the_layers_own(random):
@@ -210,7 +210,7 @@ def test_every_kind_of_data(kind):
     model = keras.Model({"given": x} if kind == "dict of arrays" else x, BatchNorm(name="norm")(x))
     new, report = reported(model, KINDS[kind]())
     assert difference(new, {"norm": (X.mean(0, dtype=np.float64), X.var(0, dtype=np.float64))}) < 2e-6
-    assert report.samples == report.layers[0].count == len(X)
+    assert report.samples == report.rows[0].count == len(X)
 
 
 def test_steps_are_the_batches_taken():
@@ -252,7 +252,7 @@ def test_frozen_layers_keep_their_statistics():
     assert bits(first) == bits(old)
     inputs = model.layers[3](model.layers[2](old(model.layers[0](X)))).numpy().astype(np.float64)
     assert difference(new, {"second": (inputs.mean(0), inputs.var(0))}) < 2e-6
-    assert [layer.kept for layer in report.layers] == [True, False]
+    assert [row.outcome == "kept" for row in report.rows] == [True, False]
     assert "kept: frozen" in str(report).splitlines()[2]
     model.get_layer("first").trainable, model.get_layer("first").frozen = True, True
     assert bits(silent(model, parts(X, SIZES))) == bits(new)
@@ -271,8 +271,8 @@ def test_the_report(capsys):
     model.get_layer("a").moving_variance.assign(X.var(0) * 4)
     new, report = reported(model, parts(X, SIZES), sequential=True)
     assert (report.batches, report.samples, report.passes, report.method) == (5, 200, 2, "population")
-    rows = {layer.name: layer for layer in report.layers}
-    assert (rows["a"].count, rows["a"].kept) == (200, False)
+    rows = {row.layer: row for row in report.rows}
+    assert (rows["a"].count, rows["a"].outcome) == (200, "recalibrated")
     assert rows["a"].drift == pytest.approx(2, rel=1e-2)
     assert rows["a"].ratio == pytest.approx(0.25, rel=1e-2)
     silent(model, X)
@@ -281,7 +281,7 @@ def test_the_report(capsys):
     assert capsys.readouterr().out == f"{report}\n"
     assert "200 samples in 5 batches, 2 passes" in str(report)
     again = reported(new, parts(X, SIZES), sequential=True)[1]
-    assert max(layer.drift for layer in again.layers) < 1e-6
+    assert max(row.drift for row in again.rows) < 1e-6
 
 
 @pytest.mark.parametrize("norm", [BatchNorm, DecorrelatedBatchNorm])
@@ -333,20 +333,20 @@ REFUSED = [
     ({"data": lambda: X, "steps": 2.0}, "`steps` must be an int ≥ 1. Received: steps=2.0"),
     ({"data": list}, "at least one batch of data. Received: none"),
     ({"data": lambda: X[:0]}, "at least one batch of data. Received: none"),
-    ({"data": lambda: [X[:0]]}, "'first' has channels that no element came to"),
+    ({"data": lambda: [X[:0]]}, "'first' has channels without an element"),
     ({"data": lambda: (each for each in [X]), "sequential": True}, r"an iterator \(generator\).*gone through once"),
     ({"data": lambda: itertools.cycle([X]), "sequential": True, "steps": 2}, r"an iterator \(cycle\)"),
     ({"data": lambda: tf.data.Dataset.from_tensors(X).repeat()}, "no end. Say how many"),
     ({"data": lambda: {"a": X, "b": X[:3]}}, r"same length. Received: lengths \[3, 200\]"),
     ({"data": lambda: X * np.nan}, "'first' got NaN or infinity"),
     ({"data": lambda: X * 1e30}, "'first' got NaN or infinity"),
-    ({"data": lambda: [ONE, ONE], "method": "algorithm2"}, "'first' has channels.*no two of a batch"),
+    ({"data": lambda: [ONE, ONE], "method": "algorithm2"}, "'first' has channels.*no two in one batch"),
     ({"method": "exact"}, r"`method` must be one of \('population', 'algorithm2'\). Received: method='exact'"),
     ({"model": lambda: in_a_row(keras.layers.Dense(2))}, "has no batch norm"),
-    ({"model": all_frozen}, "has no batch norm that is not frozen. Set trainable = True"),
+    ({"model": all_frozen}, "has no batch norm whose statistics can change. 'first' is kept: frozen"),
     ({"model": lambda: keras.Sequential([BatchNorm()])}, "has no weights yet. Build it first"),
-    ({"model": lambda: in_a_row(Derived(name="odd"))}, "'odd' is of class Derived, which derives from batch norm"),
-    ({"model": lambda: in_a_row(Unused())}, "'unused' has channels that no element came to"),
+    ({"model": lambda: in_a_row(Derived(name="odd"))}, "'odd' is kept: its class, Derived, derives from batch norm"),
+    ({"model": lambda: in_a_row(Unused())}, "'unused' has channels without an element"),
     ({"model": lambda: in_a_row(Looping())}, "'unused' is called within a loop.*number of steps"),
 ]
 

@@ -90,6 +90,22 @@ class Report:
         return "\n".join([*lines, str(self.verified)])
 
 
+def refuse_kept(function: str, rows) -> None:
+    """Raises an error if a layer is left as it is: what `strict=True` asks for.
+
+    Raises:
+        ValueError: With the names of the layers and the reasons.
+    """
+    kept = [row for row in rows if row.outcome == "kept"]
+    if kept:
+        reasons = "; ".join(f"{row.layer!r} ({row.kind}): {row.why}" for row in kept[:3])
+        more = f"; and {len(kept) - 3} more" if len(kept) > 3 else ""
+        raise ValueError(
+            f"`{function}` leaves {len(kept)} layers as they are, which strict=True does not allow. {reasons}{more}. "
+            "Pass strict=False to change the others."
+        )
+
+
 _REPORTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 

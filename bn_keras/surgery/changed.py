@@ -1,0 +1,168 @@
+"""Layers and models of custom classes whose inner layers surgery has changed: how they are saved and loaded.
+
+A custom class makes its inner layers itself, so its config does not tell what surgery has put in their place. The
+copy gets a class that derives from `Changed` and from its own class. Its config holds the config of the original class
+and the changed layers; loading makes the original and puts the changed layers in.
+"""
+
+import functools
+
+import keras
+
+from bn_keras.surgery.copying import Change, Copier
+from bn_keras.surgery.likeness import is_plain, original_class, original_config, same
+from bn_keras.surgery.tree import at, is_graph, put, slots
+
+
+@keras.saving.register_keras_serializable(package="bn_keras")
+class Changed:
+    """Mixin of the classes that `mark` derives.
+
+    Attributes:
+        class_before_surgery: The class of the layer in the given model.
+        changed_paths: The paths of the inner layers that this class does not make from its config.
+        names_in_graph: Of a functional model, for each layer of the graph that this class makes, the name of the layer
+            in its place, or `None` where it is dropped.
+    """
+
+    class_before_surgery: type
+
+    def get_config(self):
+        kind = self.class_before_surgery
+        original = {
+            "module": kind.__module__,
+            "class_name": kind.__name__,
+            "registered_name": keras.saving.get_registered_name(kind),
+            "config": original_config(self),
+        }
+        changes = changes_in_graph(self) if is_graph(self) else changes_by_path(self)
+        return {"name": self.name, "original": original, "changes": changes}
+
+    @classmethod
+    def from_config(cls, config):
+        layer = keras.saving.deserialize_keras_object(config["original"])
+        if is_graph(layer):
+            return graph_with(layer, config["changes"])
+        pending = {}
+        for paths, inner in config["changes"]:
+            inner = keras.saving.deserialize_keras_object(inner)
+            pending |= {tuple(path): inner for path in paths}
+        derive(layer, changed_paths=tuple(pending))
+        put_what_fits(layer, pending)
+        if pending:
+            put_when_built(layer, pending)
+        return layer
+
+
+def mark(copier: Copier) -> None:
+    """Derives a class for each copy that its own class would not make from its config."""
+    for copy, paths in copier.paths.items():
+        paths = paths_not_made(copy, paths)
+        if paths:
+            derive(copy, changed_paths=paths)
+    for copy, names in copier.graphs.items():
+        positions = () if is_plain(copy) else positions_not_made(copy, names)
+        if positions:
+            derive(copy, changed_paths=positions, names_in_graph=names)
+
+
+def derive(layer, **record) -> None:
+    """Changes the class of a layer into one that derives from `Changed` and from its own."""
+    kind = changed_class(original_class(layer))
+    for name, value in {"__class__": kind, **record}.items():
+        object.__setattr__(layer, name, value)  # no state of the layer, which Keras would track
+
+
+@functools.cache
+def changed_class(kind: type) -> type:
+    # Named as the class before, so that weights files fit both; registered under the name of `Changed`, whose
+    # `from_config` loads all of these classes.
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    register = keras.saving.register_keras_serializable(package="bn_keras", name="Changed")
+    return register(type(kind)(kind.__name__, (Changed, kind), {"class_before_surgery": kind, **names}))
+
+
+def made_by_config(copy):
+    """What the class of a copy makes from the config of the copy; `None` if it cannot."""
+    try:
+        return original_class(copy).from_config(original_config(copy))
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+
+
+def paths_not_made(copy, paths) -> tuple:
+    """Those of the changed paths where the config does not tell the layer, as that of a wrapper does."""
+    made = made_by_config(copy)
+    found = {path: at(made, path) if made is not None else None for path in paths}
+    return tuple(path for path in paths if found[path] is None or not same(found[path], at(copy, path)))
+
+
+def positions_not_made(copy, names) -> tuple:
+    """The positions in the graph of the class where the copy has another layer, or none.
+
+    There are none for a class that makes no such graph from its config: Keras cannot load its models either.
+    """
+    made, layers = made_by_config(copy), {layer.name: layer for layer in copy.layers}
+    if made is None or len(made.layers) != len(names):
+        return ()
+    pairs = enumerate(zip(made.layers, names, strict=True))
+    return tuple(i for i, (layer, name) in pairs if name is None or not same(layer, layers[name]))
+
+
+def changes_by_path(layer) -> list:
+    """`[paths, layer]` of each changed inner layer, as Keras serializes it."""
+    paths_of: dict = {}
+    for path in layer.changed_paths:
+        paths_of.setdefault(at(layer, path), []).append(list(path))
+    return [[paths, keras.saving.serialize_keras_object(inner)] for inner, paths in paths_of.items()]
+
+
+def changes_in_graph(model) -> list:
+    """`[name, layer]` for each layer that the class makes; no layer where the class makes the same."""
+    layers = {layer.name: layer for layer in model.layers}
+    return [
+        [name, keras.saving.serialize_keras_object(layers[name]) if i in model.changed_paths and name else None]
+        for i, name in enumerate(model.names_in_graph)
+    ]
+
+
+def graph_with(model, changes):
+    """A functional model like this one with other layers in its graph."""
+    plan = {}
+    for layer, (name, inner) in zip(model.layers, changes, strict=True):
+        if name is None:
+            plan[layer] = Change(None)
+        elif inner is not None:
+            plan[layer] = Change(functools.partial(keras.saving.deserialize_keras_object, inner))
+        elif not isinstance(layer, keras.layers.InputLayer):
+            layer.name = name
+    copier = Copier(model, plan)
+    copy = copier.copy(model)
+    copier.finish(model)
+    positions = tuple(i for i, (name, inner) in enumerate(changes) if name is None or inner is not None)
+    derive(copy, changed_paths=positions, names_in_graph=copier.graphs[copy])
+    return copy
+
+
+def put_what_fits(layer, pending) -> None:
+    """Puts the changed layers where the layer holds others; takes those out of `pending`."""
+    places = dict(slots(layer))
+    for path in [path for path in pending if path in places]:
+        put(layer, path, pending.pop(path))
+
+
+def put_when_built(layer, pending) -> None:
+    """Has the layers that `build` makes changed right after it."""
+    build = layer.build
+
+    @functools.wraps(build)
+    def build_and_put(*args, **kwargs):
+        build(*args, **kwargs)
+        for path, inner in pending.items():
+            made = at(layer, path)
+            put(layer, path, inner)
+            if made.built and not inner.built:
+                inner.build_from_config(made.get_build_config())
+        pending.clear()
+
+    layer.build = build_and_put

@@ -1,0 +1,199 @@
+"""Whether a copy computes what the model computes, on inputs that are made up from what the model says of them."""
+
+import contextlib
+import dataclasses
+import math
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bn_keras.surgery.reports import Verified
+from bn_keras.surgery.tree import is_graph, layers_of
+
+BATCH = 2
+UNKNOWN_SIZES = (32, 8, 128)  # tried in turn where a model does not tell a size
+# Of the largest output, for one layer; the tolerance of a model grows with the root of the number of its layers.
+TOLERANCES = {"float16": 4 * 2**-10, "bfloat16": 4 * 2**-7}
+TOLERANCE = 1e-4
+WORDS = np.array(["the", "a cat", "b", "made up"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """The arguments of one call of a model, without `training`."""
+
+    args: tuple
+    kwargs: dict
+
+    def call(self, model):
+        """Calls the model as `predict` does."""
+        training = {"training": False} if takes_training(model) else {}
+        return model(*self.args, **self.kwargs, **training)
+
+
+def compared(model, copy) -> Verified:
+    """Compares the outputs of a model and its copy in inference.
+
+    Both keep their state, seeds of random numbers too.
+
+    Returns:
+        A `Verified`; without a difference, and with the reason, where no inputs can be made up, where the model draws
+        random numbers in inference or where it returns no numbers.
+
+    Raises:
+        ValueError: If the outputs differ by more than the tolerance, or the copy cannot be called.
+    """
+    with state_kept(model), state_kept(copy):
+        example, expected, why = first_that_runs(model)
+        if example is None:
+            return Verified(None, why)
+        try:
+            found = outputs_of(copy, example)
+        except Exception as error:
+            raise ValueError(f"The copy of the model {model.name!r} cannot be called: {error}. {ADVICE}") from error
+        difference, tolerance = largest_difference(expected, found), tolerance_of(model)
+        if (difference or 0) > tolerance and largest_difference(expected, outputs_of(model, example)) > tolerance:
+            return Verified(None, "the model draws random numbers in inference")
+    if difference is None:
+        return Verified(None, "the model returns NaN, or no numbers, for made-up inputs")
+    if not difference <= tolerance:
+        raise ValueError(
+            f"The copy of the model {model.name!r} does not compute what the model computes: outputs differ by "
+            f"{difference:.1e} of the largest on made-up inputs, more than {tolerance:.0e}. {ADVICE}"
+        )
+    return Verified(difference, "made-up inputs")
+
+
+ADVICE = (
+    "A layer of the model computes something that its config does not tell. Pass verify=False to get the copy all the "
+    "same, and compare it on inputs of your own."
+)
+
+
+def first_that_runs(model):
+    """`(example, outputs, "")` of made-up inputs that a model takes, or `(None, None, why)`."""
+    why = "the model does not tell the shapes of its inputs"
+    for example in examples_for(model):
+        try:
+            return example, outputs_of(model, example), ""
+        except Exception as error:
+            why = f"the model takes none of the made-up inputs: {brief(error)}"
+    return None, None, why
+
+
+def brief(error) -> str:
+    """The first line of an error."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
+def examples_for(model) -> typing.Iterator[Example]:
+    """Made-up inputs for a model, the likeliest first."""
+    random = np.random.default_rng(0)
+    for size in UNKNOWN_SIZES:
+        if is_graph(model) or (isinstance(model, keras.Sequential) and model.built):
+            tensors = model.input if is_graph(model) else model.inputs[0]
+            make = lambda tensor: made_up(tensor.shape, tensor.dtype, size, random)  # noqa: B023, E731
+            yield Example((keras.tree.map_structure(make, tensors),), {})
+            known = all(None not in each.shape[1:] for each in keras.tree.flatten(tensors))
+        else:  # what the first call was given: shapes alone
+            config = model.get_build_config() or {}
+            for dtype in ("float32", "int32", "string"):
+                yield from examples_of_shapes(config, dtype, size, random)
+            known = None not in (each for shape in shapes_in(config) for each in shape[1:])
+        if known:
+            return
+
+
+def examples_of_shapes(config, dtype, size, random):
+    if "input_shape" in config:
+        yield Example((made_of_shapes(config["input_shape"], dtype, size, random),), {})
+    elif "shapes_dict" in config:
+        shapes = {name.removesuffix("_shape"): shape for name, shape in config["shapes_dict"].items()}
+        yield Example((), {name: made_of_shapes(shape, dtype, size, random) for name, shape in shapes.items()})
+
+
+def made_of_shapes(shapes, dtype, size, random):
+    if isinstance(shapes, dict):
+        return {key: made_of_shapes(shape, dtype, size, random) for key, shape in shapes.items()}
+    if is_shape(shapes):
+        return made_up(shapes, dtype, size, random)
+    return type(shapes)(made_of_shapes(shape, dtype, size, random) for shape in shapes)
+
+
+def is_shape(value) -> bool:
+    return isinstance(value, (list, tuple)) and all(each is None or isinstance(each, int) for each in value)
+
+
+def shapes_in(config):
+    if isinstance(config, dict):
+        for each in config.values():
+            yield from shapes_in(each)
+    elif is_shape(config):
+        yield config
+    elif isinstance(config, (list, tuple)):
+        for each in config:
+            yield from shapes_in(each)
+
+
+def made_up(shape, dtype, size, random) -> tf.Tensor:
+    """Normal floats, ids of 0 and 1, or words."""
+    batch = shape[0] or BATCH if len(shape) else BATCH
+    sizes = [batch, *(size if each is None else each for each in shape[1:])] if len(shape) else []
+    dtype = tf.as_dtype(dtype)
+    if dtype == tf.string:
+        return tf.constant(random.choice(WORDS, sizes))
+    values = random.normal(size=sizes) if dtype.is_floating or dtype.is_complex else random.integers(0, 2, sizes)
+    return tf.cast(tf.constant(values), dtype)
+
+
+def outputs_of(model, example: Example) -> list[np.ndarray]:
+    """The outputs of a model, flat, computed in a graph where that is possible."""
+    call = tf.function(lambda: keras.tree.flatten(example.call(model)), autograph=False)
+    try:
+        outputs = call()
+    except Exception:  # some layers run eagerly alone
+        outputs = keras.tree.flatten(example.call(model))
+    return [keras.ops.convert_to_numpy(each) for each in outputs if each is not None]
+
+
+def takes_training(model) -> bool:
+    return is_graph(model) or isinstance(model, keras.Sequential) or "training" in model.call_signature_parameters
+
+
+def largest_difference(expected, found) -> float | None:
+    """The largest difference of outputs over the largest value of each; `None` if there are no numbers to compare."""
+    if [each.shape for each in expected] != [each.shape for each in found]:
+        return math.inf
+    differences = []
+    for right, value in zip(expected, found, strict=True):
+        if right.dtype.kind in "OSU":
+            differences.append(0.0 if (right == value).all() else math.inf)
+            continue
+        right, value = right.astype(np.float64), value.astype(np.float64)
+        if not np.isfinite(right).any():
+            continue
+        other = ~((right == value) | (np.isnan(right) & np.isnan(value)))
+        largest = np.abs(right[np.isfinite(right)]).max() or 1.0
+        off = np.abs(value[other] - right[other]).max(initial=0) / largest
+        differences.append(math.inf if np.isnan(off) else float(off))
+    return max(differences, default=None)
+
+
+def tolerance_of(model) -> float:
+    layers = layers_of(model)
+    return max(TOLERANCES.get(layer.compute_dtype, TOLERANCE) for layer in layers) * math.sqrt(len(layers))
+
+
+@contextlib.contextmanager
+def state_kept(model):
+    """What a call changes, such as seeds and the states of an RNN, is put back."""
+    trained = {id(variable) for variable in model.trainable_variables}
+    before = [(each, keras.ops.convert_to_numpy(each)) for each in model.variables if id(each) not in trained]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            if not np.array_equal(keras.ops.convert_to_numpy(variable), value, equal_nan=value.dtype.kind == "f"):
+                variable.assign(value)
