@@ -134,7 +134,8 @@ def carry_by_name(old, new, change, ledger) -> list[Row]:
         else:
             raise CannotCopyError(
                 f"The variable {variable.name!r} of shape {tuple(variable.shape)} that {type(new).__name__} needs in "
-                f"the place of {old.name!r} ({type(old).__name__}) has no value: the layer has {described(given.values())}."
+                f"the place of {old.name!r} ({type(old).__name__}) has no value. "
+                f"The layer has {described(given.values())}."
             )
         ledger.settled.add(id(variable))
     why = f"{type(new).__name__} has no {' and no '.join(sorted(lost))} of this shape"

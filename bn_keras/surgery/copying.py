@@ -2,8 +2,8 @@
 
 The copy is made as Keras persists a model: each layer from its config and build config, functional models by the same
 calls again. Layers that a custom class makes itself stay where the class has put them, unless they have to differ;
-then the changed layer takes their place, and `bn_keras.surgery.changed` makes the copy one that can be saved. One layer of the given
-model has one copy, wherever the model holds it.
+then the changed layer takes their place, and `bn_keras.surgery.changed` makes the copy one that can be saved. A layer
+of the given model has one copy, wherever the model holds it.
 """
 
 import contextlib

@@ -187,9 +187,7 @@ def obstacle(layer) -> str | None:
 
 
 def may_add_bias_elsewhere(layer) -> bool:
-    """Whether Keras on TensorFlow takes the last axis for the channels: it does if its size is the number of filters."""
-    if layer.use_bias and not layer.built:
-        return True
+    """Whether Keras on TensorFlow takes the last axis for the channels, as it does if it has as many elements."""
     last = layer.compute_output_shape(layer.get_build_config()["input_shape"])[-1]
     return last is None or last == bias_shape(layer)[0]
 
