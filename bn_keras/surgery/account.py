@@ -87,7 +87,7 @@ def match_trainable(every, plan, copies):
 
 def carry(old, new, ledger) -> None:
     """The state of a layer: by the methods with which Keras saves and loads it, and each variable exactly."""
-    values, variables = own_variables(old), own_variables(new)
+    values, variables = own_variables(old), in_the_order_of(own_variables(old), own_variables(new))
     if [tuple(each.shape) for each in values] != [tuple(each.shape) for each in variables]:
         raise CannotCopyError(
             f"The copy of the layer {old.name!r} ({type(old).__name__}) has the variables {described(variables)}, but "
@@ -147,6 +147,13 @@ def own_variables(layer) -> list:
     others = {id(each) for each in layer.metrics_variables}
     others |= {id(each) for inner in held_by(layer) if inner is not layer for each in inner.variables}
     return [variable for variable in layer.variables if id(variable) not in others]
+
+
+def in_the_order_of(values, variables) -> list:
+    """Variables in the order of others of the same names: quantization, for one, adds some earlier or later."""
+    by_name = {each.name: each for each in variables}
+    names = [each.name for each in values]
+    return [by_name[name] for name in names] if set(names) == set(by_name) and len(by_name) == len(names) else variables
 
 
 def assign(variable, value) -> None:

@@ -110,11 +110,12 @@ def positions_not_made(copy, names) -> tuple:
 
 
 def changes_by_path(layer) -> list:
-    """`[paths, layer]` of each changed inner layer, as Keras serializes it."""
+    """`[paths, layer]` of each changed inner layer, as Keras serializes it; its holder will build it."""
     paths_of: dict = {}
     for path in layer.changed_paths:
         paths_of.setdefault(at(layer, path), []).append(list(path))
-    return [[paths, keras.saving.serialize_keras_object(inner)] for inner, paths in paths_of.items()]
+    unbuilt = [keras.saving.serialize_keras_object(inner) | {"build_config": None} for inner in paths_of]
+    return [[paths, inner] for paths, inner in zip(paths_of.values(), unbuilt, strict=True)]
 
 
 def changes_in_graph(model) -> list:
@@ -148,7 +149,7 @@ def put_what_fits(layer, pending) -> None:
     """Puts the changed layers where the layer holds others; takes those out of `pending`."""
     places = dict(slots(layer))
     for path in [path for path in pending if path in places]:
-        put(layer, path, pending.pop(path))
+        put_built(layer, path, pending.pop(path))
 
 
 def put_when_built(layer, pending) -> None:
@@ -158,11 +159,15 @@ def put_when_built(layer, pending) -> None:
     @functools.wraps(build)
     def build_and_put(*args, **kwargs):
         build(*args, **kwargs)
-        for path, inner in pending.items():
-            made = at(layer, path)
-            put(layer, path, inner)
-            if made.built and not inner.built:
-                inner.build_from_config(made.get_build_config())
-        pending.clear()
+        for path in list(pending):
+            put_built(layer, path, pending.pop(path))
 
     layer.build = build_and_put
+
+
+def put_built(layer, path, inner) -> None:
+    """Puts a layer in the place of another one, built where that one is."""
+    made = at(layer, path)
+    put(layer, path, inner)
+    if made is not None and made.built and not inner.built:
+        inner.build_from_config(made.get_build_config())

@@ -72,7 +72,7 @@ class Copier:
 
     def sequential(self, model):
         """A Sequential model without the layers that are dropped."""
-        layers = [self.copy(layer) for layer in model.layers if not self.is_dropped(layer)]
+        layers = [self.copy_to_call(layer) for layer in model.layers if not self.is_dropped(layer)]
         if model.built and not scope_of(model):  # else it is built where it is called, as the given one was
             given = model.inputs[0]
             layers.insert(0, keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name))
@@ -113,7 +113,7 @@ class Copier:
                 return type(operation).from_config(operation.get_config())
             if self.is_dropped(operation):
                 return dropping.setdefault(operation, keras.layers.Identity())
-            new = self.copy(operation)
+            new = self.copy_to_call(operation)
             scopes[new] = scope_of(operation)
             if operation in self.plan:
                 taken[new] = inspect.signature(new.call).parameters
@@ -137,7 +137,11 @@ class Copier:
     def adopt(self, model, copy, tensors):
         """Gives the copy of a functional or Sequential model the attributes that its class or its user has set."""
         for name in own_attributes(model):
-            setattr(copy, name, self.adopted(vars(model)[name], model, copy, tensors))
+            value, made = vars(model)[name], vars(copy).get(name)
+            if isinstance(value, keras.layers.Layer):
+                put(copy, (name,), self.copy(value))
+            elif not isinstance(value, keras.Variable) or made is None:  # `build` may have made it
+                setattr(copy, name, self.adopted(value, model, copy, tensors))
         copy_auto_config(model, copy)
         for name in SETTINGS:
             if getattr(copy, name) != getattr(model, name):
@@ -169,20 +173,22 @@ class Copier:
                 return kind(map(again, value))
         return value
 
+    def copy_to_call(self, layer):
+        """The copy of a layer, built as the layer was where it holds others: a call might not build all of them."""
+        copy = self.copy(layer)
+        if layer not in self.plan and slots(layer):
+            self.build(layer, copy)
+        return copy
+
     def custom(self, layer):
         """A layer of which only the config is known. Layers that it holds are changed where its class has put them."""
         self.copies[layer] = copy = from_config(layer)
         copy.name = layer.name
-        changed = self.match(layer, copy)
-        if slots(layer) or isinstance(layer, keras.Model):
-            self.build(layer, copy)
-            changed |= self.match(layer, copy)
-        if changed:
-            self.paths[copy] = tuple(sorted(changed, key=str))
+        self.match(layer, copy)
 
     def match(self, layer, copy):
-        """Puts copies where the copy of a holder has to have other layers than its class makes; the paths of these."""
-        changed = set()
+        """Puts copies where the copy of a holder has to have other layers than its class makes."""
+        changed = set(self.paths.get(copy, ()))
         for path, old in slots(layer):
             made = at(copy, path)
             if made is None and not copy.built and old not in self.copies:
@@ -195,7 +201,8 @@ class Copier:
                 self.place(layer, copy, path, new)
                 if made is None or new in self.paths or new in self.graphs or not same(made, new):
                     changed.add(path)
-        return changed
+        if changed:
+            self.paths[copy] = tuple(sorted(changed, key=str))
 
     def place(self, layer, copy, path, new):
         try:
@@ -226,27 +233,35 @@ class Copier:
             if not has_build(layer):  # a call of the layer has built what it holds
                 self.build_inside(layer, copy)
             build_alike(layer, copy)
+        if self.is_custom(layer):
+            self.match(layer, copy)
         self.build_inside(layer, copy)
 
     def build_inside(self, layer, copy):
         for path, old in slots(layer):
             new = at(copy, path)
             if isinstance(new, keras.layers.Layer) and old.built and not new.built:
-                self.copies.setdefault(old, new)
+                if old not in self.copies:
+                    self.pair(old, new)
                 self.build(old, new)
+
+    def is_custom(self, layer):
+        return layer not in self.plan and not is_graph(layer) and not isinstance(layer, keras.Sequential)
 
     def is_dropped(self, layer):
         return layer in self.plan and self.plan[layer].make is None
 
     def finish(self, model):
-        """Pairs the layers that were made when their holders were built."""
+        """Builds what is left, and puts or pairs the layers that exist since their holders are built."""
+        self.build(model, self.copies[model])
         for old in layers_of(model):
+            if old in self.copies and self.is_custom(old):
+                self.build(old, self.copies[old])
             if old in self.copies and old not in self.plan:
                 for path, each in slots(old):
-                    if each not in self.copies:
-                        new = at(self.copies[old], path)
-                        if isinstance(new, keras.layers.Layer):
-                            self.pair(each, new)
+                    new = at(self.copies[old], path)
+                    if each not in self.copies and isinstance(new, keras.layers.Layer):
+                        self.pair(each, new)
 
 
 def containers_of(plan, model):

@@ -58,14 +58,22 @@ def compared(model, copy) -> Verified:
             return Verified(None, "the model draws random numbers in inference")
     if difference is None:
         return Verified(None, "the model returns NaN, or no numbers, for made-up inputs")
-    if not difference <= tolerance:
+    if difference <= tolerance:
+        return Verified(difference, "made-up inputs")
+    noise = rounding_noise(copy, example, found)
+    if difference > AMPLIFIED * noise:
         raise ValueError(
             f"The copy of the model {model.name!r} does not compute what the model computes: outputs differ by "
-            f"{difference:.1e} of the largest on made-up inputs, more than {tolerance:.0e}. {ADVICE}"
+            f"{difference:.1e} of the largest on made-up inputs, more than {tolerance:.0e}, and rounding of the weights "
+            f"changes them by {noise:.1e}. {ADVICE}"
         )
-    return Verified(difference, "made-up inputs")
+    if noise > LARGEST_NOISE:
+        return Verified(None, f"rounding of the weights changes the outputs by {noise:.0e} of the largest")
+    return Verified(difference, f"made-up inputs, where rounding of the weights alone changes outputs by {noise:.0e}")
 
 
+AMPLIFIED = 10  # how many times the noise of rounding a difference may be
+LARGEST_NOISE = 0.1  # of the largest output: beyond it a comparison says nothing
 ADVICE = (
     "A layer of the model computes something that its config does not tell. Pass verify=False to get the copy all the "
     "same, and compare it on inputs of your own."
@@ -156,6 +164,20 @@ def outputs_of(model, example: Example) -> list[np.ndarray]:
     except Exception:  # some layers run eagerly alone
         outputs = keras.tree.flatten(example.call(model))
     return [keras.ops.convert_to_numpy(each) for each in outputs if each is not None]
+
+
+def rounding_noise(copy, example: Example, expected) -> float:
+    """How far outputs move if each weight of a model moves by some units of rounding: by its conditioning alone."""
+    random, before = np.random.default_rng(0), [keras.ops.convert_to_numpy(each) for each in copy.weights]
+    try:
+        for weight, value in zip(copy.weights, before, strict=True):
+            if value.dtype.kind == "f":
+                unit = 8 * np.finfo(value.dtype).eps
+                weight.assign(value * (1 + unit * random.uniform(-1, 1, value.shape)).astype(value.dtype))
+        return largest_difference(expected, outputs_of(copy, example)) or 0.0
+    finally:
+        for weight, value in zip(copy.weights, before, strict=True):
+            weight.assign(value)
 
 
 def takes_training(model) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from bn_keras import BatchNorm, surgery
-from bn_keras.surgery.report import report
+from bn_keras.surgery.reports import report
 
 THEIRS = keras.layers.BatchNormalization
 NORMS = {"theirs": THEIRS, "ours": BatchNorm}

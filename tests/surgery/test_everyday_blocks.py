@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bn_keras import BatchNorm, surgery
-from bn_keras.surgery.report import report
+from bn_keras.surgery.reports import report
 from tests.surgery.everyday import (
     CHANGES,
     NORMS,
@@ -105,7 +105,7 @@ def test_lists_and_dicts_are_changed_and_saved(build, change, random, tmp_path):
     model = randomize(build("ours" if change == "freeze" else "theirs"), random)
     x = random.normal(size=(5, 4)).astype("float32")
     copy = surgery.freeze(model) if change == "freeze" else CHANGES[change](model)
-    assert type(copy) is type(model)
+    assert isinstance(copy, type(model))
     assert_copy(model, copy, x, folded=change == "fold")
     if change == "from_keras":
         assert kinds_inside(copy)["BatchNorm"] == 3

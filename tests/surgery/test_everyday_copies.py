@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bn_keras import surgery
-from bn_keras.surgery.report import report
+from bn_keras.surgery.reports import report
 from tests.surgery.everyday import (
     CHANGES,
     THEIRS,
@@ -123,7 +123,7 @@ def test_a_transformer_of_keras_hub(name, random, tmp_path):
     x["token_ids"] = random.integers(0, 11, (2, 5)).astype("int32")
     found = kinds_inside(model)["LayerNormalization"]
     copy = check("from_keras", model, x, tmp_path, imports=["keras_hub"])
-    assert type(copy) is type(model)
+    assert isinstance(copy, type(model))
     done = report(copy)
     assert len(done.of("converted")) + len(done.of("kept")) == found >= 4
     assert kinds_inside(copy)["LayerNorm"] == len(done.of("converted"))
@@ -185,7 +185,7 @@ def residual():
 def test_a_subclass_keeps_its_class_and_its_own(change, build, random, tmp_path):
     model = randomize(build(), random)
     copy = check(change, model, random.normal(size=(4, 4)).astype("float32"), tmp_path)
-    assert type(copy) is type(model)
+    assert isinstance(copy, type(model))
     for name in ("width", "scale", "gain"):
         assert getattr(copy, name, None) == getattr(model, name, None)
 

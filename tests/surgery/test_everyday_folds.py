@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bn_keras import BatchNorm, surgery
-from bn_keras.surgery.report import report
+from bn_keras.surgery.reports import report
 from tests.surgery.everyday import (
     CHANGES,
     THEIRS,
