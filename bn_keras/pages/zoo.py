@@ -1,49 +1,35 @@
-"""The zoo's pages, each made from its `results.json` alone."""
+"""The zoo: a card and a picture for each comparison, and the table above them, from the stored results alone."""
 
-import hashlib
-import pathlib
-
-from bn_keras.experiments import report
+from bn_keras.experiments import read_results, report
 from bn_keras.experiments.analysis import answers
-from bn_keras.experiments.compare import RESULTS, ResultsError, read_results
-from bn_keras.experiments.plot import draw
+from bn_keras.experiments.plot import figure_of
+from bn_keras.lab.markdown import facts, sentence, size, table
+from bn_keras.lab.plot import svg
+from bn_keras.lab.results import RESULTS, ResultsError, digest_of
 from bn_keras.models import preset
+from bn_keras.pages.registry import Request
 
 CARD, PICTURE, TABLE = "README.md", "curves.svg", "README.md"
 
 
-def write_pages(directory):
-    """Writes a card and a picture beside each `results.json`, and the table above them.
-
-    Args:
-        directory: Holds one directory per preset.
-
-    Returns:
-        The paths written.
+def files(request: Request) -> dict[str, str]:
+    """The table of all presets, and the card and the picture of each.
 
     Raises:
-        ResultsError: When there are no results, or some that are not finished.
+        ResultsError: When there are no results, or unfinished ones.
     """
-    directory = pathlib.Path(directory)
-    written = []
-    entries = {path.parent.name: read_results(path) for path in sorted(directory.glob(f"*/{RESULTS}"))}
-    if not entries:
-        raise ResultsError(f"There is no {directory}/PRESET/{RESULTS}. Make one with `bn-keras compare`.")
+    paths = {path.parent.name: path for path in sorted(request.results.glob(f"*/{RESULTS}"))}
+    if not paths:
+        raise ResultsError(f"There is no {request.results}/PRESET/{RESULTS}. Make one with `bn-keras compare`.")
+    entries = {name: read_results(path) for name, path in paths.items()}
+    texts = {}
     for name, results in entries.items():
-        card = directory / name / CARD
         try:
-            card.write_text(card_text(results), encoding="utf-8")
+            texts[f"{name}/{CARD}"] = card_text(results)
         except ValueError as error:
-            raise ResultsError(f"{directory / name / RESULTS}: {error}") from None
-        draw(results, directory / name / PICTURE, digest_of(directory / name / RESULTS))
-        written += [card, directory / name / PICTURE]
-    (directory / TABLE).write_text(table_text(entries), encoding="utf-8")
-    return [*written, directory / TABLE]
-
-
-def digest_of(path):
-    """What a picture carries to show which results it was drawn from."""
-    return "drawn from results.json, sha256 " + hashlib.sha256(path.read_bytes()).hexdigest()
+            raise ResultsError(f"{paths[name]}: {error}") from None
+        texts[f"{name}/{PICTURE}"] = svg(figure_of(results), digest_of(paths[name]))
+    return texts | {TABLE: table_text(entries)}
 
 
 def card_text(results):
@@ -62,21 +48,21 @@ moving statistics included.
 ## When is the accuracy there that the arm without norm reaches at its best?
 {sentence(report.target_line(results))}
 
-{report.markdown_table(report.ANSWER_COLUMNS, report.answer_rows(results))}
+{table(report.ANSWER_COLUMNS, report.answer_rows(results))}
 
 {chr(10).join("- " + sentence(note) for note in notes)}
 
 ## Best accuracy at every learning rate
 The highest mean test accuracy over {len(recipe["seeds"])} seeds, at any evaluation.
 
-{report.markdown_table(report.SWEEP_COLUMNS, report.sweep_rows(results))}
+{table(report.SWEEP_COLUMNS, report.sweep_rows(results))}
 
 ## Recipe
-{report.markdown_table(("field", "value"), [(f"`{key}`", text(value)) for key, value in recipe.items()])}
+{table(("field", "value"), [(f"`{key}`", text(value)) for key, value in recipe.items()])}
 
 - Data: {data["training_examples"]:,} training and {data["test_examples"]:,} test images of
-  {"×".join(map(str, data["image_shape"]))}, {data["classes"]} classes.
-- Machine: {text(machine)}. Versions: {text(versions)}. Started {results["started"]}.
+  {size(data["image_shape"])}, {data["classes"]} classes.
+- Machine: {facts(machine)}. Versions: {facts(versions)}. Started {results["started"]}.
 - Seconds are those of training steps alone, without evaluations and compilation.
 
 Rerun it: `{command(recipe)}`
@@ -114,19 +100,13 @@ What batch normalization does to the training of each preset: how many times few
 seconds, until the accuracy that the network without it reaches at its best. The learning rates of
 both arms are swept alike; each card has the recipe, every rate, and what the answer hangs on.
 
-{report.markdown_table(columns, rows)}
+{table(columns, rows)}
 
 These pages are made by `make zoo` from the `results.json` beside each card.
 """
 
 
-def sentence(line):
-    return line[0].upper() + line[1:] + ("" if line.endswith(".") else ".")
-
-
 def text(value):
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {text(part)}" for key, part in value.items())
     if isinstance(value, list):
         return ", ".join(map(text, value))
     if value is None:

@@ -1,63 +1,55 @@
-"""The benchmark's page and pictures, and the README's table, each made from `results.json` alone."""
+"""The benchmark's page and pictures, and the README's performance table, all from the stored results alone."""
 
-import hashlib
-import pathlib
-import re
+import statistics
 
 from bn_keras.bench import report
-from bn_keras.bench.cases import GROUPS
-from bn_keras.bench.plot import draw
-from bn_keras.bench.results import RESULTS, ResultsError, read_results
+from bn_keras.bench.cases import GROUPS, case_of
+from bn_keras.bench.results import entries_of, read_results
+from bn_keras.lab.markdown import facts, size, table
+from bn_keras.lab.results import RESULTS, digest_of
+from bn_keras.pages.registry import Request
 
-PAGE = "README.md"
-
-
-def write_pages(directory, readme=None):
-    """Writes the page and the pictures beside a `results.json`, and the table between a README's marks.
-
-    Args:
-        directory: Holds the `results.json`.
-        readme: The file with the marks; `None` to leave it alone.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        ResultsError: When there are no results, or no marks.
-    """
-    directory = pathlib.Path(directory)
-    results = read_results(directory)
-    digest = digest_of(directory / RESULTS)
-    written = [directory / PAGE]
-    for group, *_ in report.sections(results):
-        written.append(directory / f"{group}.svg")
-        draw(results, group, written[-1], digest)
-    written[0].write_text(page_text(results), encoding="utf-8")
-    if readme is not None:
-        written.append(pathlib.Path(readme))
-        fill(written[-1], report.performance_text(results))
-    return written
+PERFORMANCE_COLUMNS = ("layer", "shape", "bn_keras, ms", "Keras, ms", "Keras over bn_keras")
 
 
-def digest_of(path):
-    """What a picture carries to show which results it was drawn from."""
-    return "drawn from results.json, sha256 " + hashlib.sha256(path.read_bytes()).hexdigest()
+def files(request: Request) -> dict[str, str]:
+    """The page, and a picture for each group that has figures."""
+    from bn_keras.bench.plot import figure_of
+    from bn_keras.lab.plot import svg
+
+    results, digest = read_results(request.results), digest_of(request.results / RESULTS)
+    pictures = {f"{group}.svg": svg(figure_of(results, group), digest) for group, *_ in report.sections(results)}
+    return {"README.md": page_text(results)} | pictures
 
 
-def fill(path, text):
-    """Puts the text, marks and all, in place of what is between the marks."""
-    page = path.read_text(encoding="utf-8")
-    between = re.compile(re.escape(report.BEGIN) + ".*?" + re.escape(report.END), re.DOTALL)
-    if not between.search(page):
-        raise ResultsError(
-            f"{str(path)!r} has no lines {report.BEGIN} and {report.END}. Put them where the table goes."
-        )
-    path.write_text(between.sub(lambda match: text, page, count=1), encoding="utf-8")
+def performance(request: Request) -> str:
+    """The README's table: a training step of our layers beside Keras' in float32."""
+    return performance_text(read_results(request.results))
+
+
+def performance_text(results):
+    machine, versions = results["machine"], results["versions"]
+    return f"""\
+A training step in float32, forward and backward, on {machine["cores"]} cores of a machine with {machine["processor"]}
+(median of {results["rounds"]} rounds, in brackets the lowest and the highest ratio; Keras {versions["keras"]},
+TensorFlow {versions["tensorflow"]}):
+
+{table(PERFORMANCE_COLUMNS, performance_rows(results))}
+"""
+
+
+def performance_rows(results):
+    """A row for each training step that both libraries have."""
+    for entry in entries_of(results, "batch-float32") + entries_of(results, "layer"):
+        case = case_of(entry)
+        if case.mode == "training" and report.ratios(entry, "keras", "bn_keras"):
+            ms = [report.number(statistics.median(entry["peers"][name]["ms"])) for name in ("bn_keras", "keras")]
+            ratio = report.ratio_text(entry, "keras", "bn_keras")
+            yield report.NAMES[case.layer], size(case.shape) + report.axis_text(case), *ms, ratio
 
 
 def page_text(results):
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items() if value is not None)
-    versions = ", ".join(f"{key} {value}" for key, value in results["versions"].items())
+    machine, versions = facts(results["machine"]), facts(results["versions"])
     return f"""# How fast the layers are beside their peers
 
 {METHOD.format(rounds=results["rounds"])}
@@ -93,7 +85,7 @@ def bandwidth_text(results):
 
 def section(group, columns, rows):
     title = GROUPS[group].title
-    return f"## {title}\n\n![{title}]({group}.svg)\n\n{report.markdown_table(columns, rows)}\n\n"
+    return f"## {title}\n\n![{title}]({group}.svg)\n\n{table(columns, rows)}\n\n"
 
 
 def left_out_text(results):
