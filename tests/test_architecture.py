@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "lab": set(),
     "experiments": {"ops", "layers", "models", "lab"},
     "bench": {"ops", "layers", "surgery", "models", "lab"},
-    "pages": {"ops", "layers", "surgery", "models", "export", "lab", "experiments", "bench"},
-    "cli": {"layers", "models", "export", "lab", "experiments", "bench", "pages"},
+    "pages": {"layers", "surgery", "models", "export", "lab", "experiments", "bench"},
+    "cli": {"models", "export", "lab", "experiments", "bench", "pages"},
     "__init__": {"layers"},
     "__main__": {"cli"},
 }

@@ -3,7 +3,7 @@
 import click
 
 from bn_keras.bench.cases import GROUPS
-from bn_keras.cli.extras import needs
+from bn_keras.cli.errors import explained, needs
 
 
 @click.command()
@@ -23,21 +23,11 @@ def bench(groups, peers, rounds, out, resume, quick):
         from bn_keras.bench.run import BenchError
         from bn_keras.bench.run import bench as measure
         from bn_keras.cli.terminal import Progress, console
-        from bn_keras.lab.results import RESULTS, ResultsError
-    try:
-        with Progress(console(stderr=True)) as progress:
-            results = measure(
-                out, groups=groups, peers=peers, rounds=2 if quick else rounds, quick=quick, resume=resume,
-                watcher=progress,
-            )  # fmt: skip
-    except BenchError as error:
-        raise click.UsageError(str(error)) from None
-    except (ResultsError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException(
-            f"Interrupted. {out}/{RESULTS} keeps the finished cases; the same command with --resume continues."
-        ) from None
+        from bn_keras.lab.results import RESULTS
+    kept = f"{out}/{RESULTS} keeps the finished cases; the same command with --resume continues."
+    rounds = 2 if quick else rounds
+    with explained(BenchError, kept), Progress(console(stderr=True)) as progress:
+        results = measure(out, groups=groups, peers=peers, rounds=rounds, quick=quick, resume=resume, watcher=progress)
     show(results)
     click.echo(f"\nEvery round: {out}/{RESULTS}   Page: bn-keras page benchmark --results {out}")
 

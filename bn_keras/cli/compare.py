@@ -2,7 +2,7 @@
 
 import click
 
-from bn_keras.cli.extras import needs
+from bn_keras.cli.errors import explained, needs
 
 OPTION_OF_FIELD = {"learning_rates": "--rates"}
 
@@ -55,17 +55,9 @@ def compare(preset, data, data_dir, out, resume, **changes):
         from bn_keras.cli.terminal import Progress, console
 
         recipe = recipe_of(preset, data, {field: value for field, value in changes.items() if value is not None})
-        try:
-            with Progress(console(), patient=True) as progress:
-                results = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
-        except experiments.DataError as error:
-            raise click.UsageError(str(error)) from None
-        except (experiments.ResultsError, OSError) as error:
-            raise click.ClickException(str(error)) from None
-        except KeyboardInterrupt:
-            raise click.ClickException(
-                f"Interrupted. {out} keeps the finished runs; the same command with --resume continues."
-            ) from None
+        kept = f"{out} keeps the finished runs; the same command with --resume continues."
+        with explained(experiments.DataError, kept), Progress(console(), patient=True) as progress:
+            results = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
         show(results)
         experiments.draw(results, f"{out}/curves.png")
     click.echo(f"\nEvery curve: {out}/results.json   Picture: {out}/curves.png")

@@ -4,8 +4,7 @@ import pathlib
 
 import click
 
-from bn_keras.cli.extras import needs
-from bn_keras.lab.results import ResultsError
+from bn_keras.cli.errors import explained, needs
 from bn_keras.pages import registry
 from bn_keras.pages.registry import PAGES, Page, PageError, Request
 
@@ -39,22 +38,15 @@ def page(name, out, results, quick):  # fmt: skip
         for each in PAGES.values():
             click.echo(listed(each))
         return
-    try:
+    with explained(PageError, "Nothing was written."):
         chosen = registry.page_named(name)
         check_options(chosen, out, results, quick)
         out = out or results or in_repository(chosen, chosen.path, "--out")
         registry.check_out(chosen, out)
         if chosen.results:
             results = results or in_repository(chosen, chosen.results, "--results")
-    except PageError as error:
-        raise click.UsageError(str(error)) from None
-    try:
         with needs(chosen.extra):
             written = measure_and_write(chosen, out, quick) if chosen.measures else write(chosen, out, results)
-    except (PageError, ResultsError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException("Interrupted. Nothing was written.") from None
     for path in written:
         click.echo(path)
 

@@ -2,7 +2,7 @@
 
 import click
 
-from bn_keras.cli.extras import needs
+from bn_keras.cli.errors import needs
 
 
 @click.command()

@@ -30,9 +30,9 @@ def performance(request: Request) -> str:
 def performance_text(results):
     machine, versions = results["machine"], results["versions"]
     return f"""\
-A training step in float32, forward and backward, on {machine["cores"]} cores of a machine with {machine["processor"]}
-(median of {results["rounds"]} rounds, in brackets the lowest and the highest ratio; Keras {versions["keras"]},
-TensorFlow {versions["tensorflow"]}):
+Milliseconds of a training step, forward and backward, in float32 on {machine["cores"]} cores of {machine["processor"]}:
+medians of {results["rounds"]} rounds, with the lowest and the highest ratio in brackets (Keras {versions["keras"]},
+TensorFlow {versions["tensorflow"]}).
 
 {table(PERFORMANCE_COLUMNS, performance_rows(results))}
 """
@@ -53,29 +53,30 @@ def page_text(results):
     return f"""# How fast the layers are beside their peers
 
 {METHOD.format(rounds=results["rounds"])}
-- Machine: {machine}. It copied {bandwidth_text(results)} (what is read and what is written both counted).
+- Machine: {machine}. It copied {bandwidth_text(results)} (bytes read plus bytes written).
 - Versions: {versions}. Started {results["started"]}.
 
 {"".join(section(*each) for each in report.sections(results))}{left_out_text(results)}
 ---
-Made by `bn-keras bench` (`make bench` writes this page) from `results.json`, which has every round. Not to be edited.
+`bn-keras bench` measures the figures; `results.json` has every round.
 """
 
 
 METHOD = """\
-- Each peer is in a process of its own, one for each section of this page, with a thread per core. They take turns,
-  never two at once, in a new random order each round, so that a drift of the machine's speed reaches them all.
-- A turn is as many calls as take 0.2 s, after one that is not timed. A figure is the median over {rounds} rounds,
-  in brackets the lowest and the highest; a ratio is taken round by round, and more than 1 is slower than the first.
-- A training step is forward and backward, with the output and the gradients of the input, the scale and the offset
-  returned, so that nothing is left out. TensorFlow's peers run in a `tf.function`, PyTorch as it is usually called,
-  JAX (flax.linen) under `jit`. `fused_op` is TensorFlow's kernel alone, without moving statistics.
-- PyTorch's batch, group and instance norm have channels first, as is its custom.
-- The floor is the time that the bytes take which have to be moved at the least, at the bandwidth at which the machine
-  copies large arrays (NumPy, a thread per core), measured before and after each case: for a training step of batch
-  norm 8 tensors of x's size, of the others 5, and for inference 2. What fits into the caches can be faster.
-- Memory is by how much a call lifts the resident memory of a process that has made the same call before. A library
-  that keeps what it once got from the system, as JAX does, shows nothing of it."""
+- Each peer runs in a process of its own, a fresh one for each section of this page, with a thread per core. The peers
+  take turns, never two at once, in a new random order each round, so that a drift of the machine's speed affects all.
+- A turn is as many calls as take 0.2 s, after one untimed call. A figure is the median over {rounds} rounds, with the
+  lowest and the highest in brackets. A ratio is taken round by round; more than 1 is slower than the first peer.
+- A training step is forward and backward. It returns the output and the gradients of the input, the scale and the
+  offset, so that no peer can skip work. TensorFlow's peers run in a `tf.function`, PyTorch as it is usually called, JAX
+  (flax.linen) under `jit`. `fused_op` is TensorFlow's kernel alone, without moving statistics.
+- PyTorch's batch, group and instance norm have channels first, as is usual in PyTorch.
+- The floor is the time to move the bytes that a layer must move at least, at the bandwidth at which the machine copies
+  large arrays (NumPy, a thread per core), measured before and after each case. A training step of batch norm moves 8
+  tensors of x's size, a training step of the other layers 5, and inference 2. An input that fits into the caches can be
+  faster than the floor.
+- Memory is how much a call lifts the resident memory of a process that has made the same call before. A library that
+  keeps freed memory, as JAX does, shows no lift."""
 
 
 def bandwidth_text(results):

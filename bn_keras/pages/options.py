@@ -28,15 +28,14 @@ def cell(name, other, numbers):
 INTRODUCTION = """\
 # Options of `BatchNorm` that can be combined
 
-Every set of options that has no refused pair in it is run by the tests against a reference in float64, each with
-and without a mask, with one axis and with several, and with `unbiased` true and false. A refused pair is an error
-in the constructor.
+A refused pair is an error in the constructor. The tests compare every set of options without a refused pair with a
+reference in float64: with and without a mask, with one axis and with several, and with `unbiased` true and false.
 """
 
 CLOSING = """\
-What depends on the input is checked when it is there. `fused=True` is an error with a mask, in float64, under XLA
-and for axes that do not lie side by side; `fused=None` takes another way by itself. `virtual_batch_size` needs the
-batch axis to be none of `axis`. Training on one value per channel is an error where the shape is known, as the
-output would be β whatever the input; not so with `renorm=True`, or where other replicas have more values.
-An `activation` goes with every one of these.
+The layer checks what depends on the input when it is called. `fused=True` is an error with a mask, in float64, under
+XLA and for axes that are not adjacent; `fused=None` falls back to another implementation. With `virtual_batch_size`,
+`axis` must not contain the batch axis. Training on one value per channel is an error where the shape is known, because
+the output would be β whatever the input; it is allowed with `renorm=True`, and where other replicas have more values.
+`activation` combines with every option.
 """

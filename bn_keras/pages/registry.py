@@ -10,7 +10,7 @@ from bn_keras.lab.watcher import Watcher
 
 
 class PageError(Exception):
-    """A page cannot be made or written; the message says why and what to do."""
+    """An unknown page, or options or a path that it cannot have; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)

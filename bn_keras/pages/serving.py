@@ -27,7 +27,7 @@ from bn_keras.lab.markdown import size, table_of
 from bn_keras.layers import BatchNorm
 from bn_keras.models import build
 from bn_keras.pages import folding
-from bn_keras.pages.registry import PageError, Request
+from bn_keras.pages.registry import Request
 
 SIDE, THREADS, CALLS = 128, 2, 10
 PROCESS = pathlib.Path(__file__).with_name("serving_process.py")
@@ -81,7 +81,9 @@ def served_in_turns(files, x, rounds, folder):
     command = [sys.executable, "-I", str(PROCESS), served.__file__, str(request), str(answer)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise PageError(f"The process that serves {format} ended with code {done.returncode}:\n{done.stderr[-2000:]}")
+        raise ChildProcessError(
+            f"The process that serves {format} ended with code {done.returncode}:\n{done.stderr[-2000:]}"
+        )
     return pickle.loads(answer.read_bytes())
 
 

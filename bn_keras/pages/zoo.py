@@ -45,7 +45,7 @@ moving statistics included.
 
 ![Accuracy over steps, and best accuracy over learning rates]({PICTURE})
 
-## When is the accuracy there that the arm without norm reaches at its best?
+## How many steps does each arm need to reach the best accuracy without norm?
 {sentence(report.target_line(results))}
 
 {table(report.ANSWER_COLUMNS, report.answer_rows(results))}
@@ -63,9 +63,9 @@ The highest mean test accuracy over {len(recipe["seeds"])} seeds, at any evaluat
 - Data: {data["training_examples"]:,} training and {data["test_examples"]:,} test images of
   {size(data["image_shape"])}, {data["classes"]} classes.
 - Machine: {facts(machine)}. Versions: {facts(versions)}. Started {results["started"]}.
-- Seconds are those of training steps alone, without evaluations and compilation.
+- Seconds count training steps alone, without evaluations and compilation.
 
-Rerun it: `{command(recipe)}`
+Run it again: `{command(recipe)}`
 """
 
 
@@ -96,13 +96,13 @@ def table_text(entries):
     )
     return f"""# Model zoo
 
-What batch normalization does to the training of each preset: how many times fewer steps, and
-seconds, until the accuracy that the network without it reaches at its best. The learning rates of
-both arms are swept alike; each card has the recipe, every rate, and what the answer hangs on.
+How much batch norm shortens the training of each preset: how many times fewer steps, and how much less time, it needs
+to reach the best accuracy of the network without norm. Both arms sweep the same learning rates. Each card has the
+recipe, the accuracy at every rate, and how much the answer depends on the target.
 
 {table(columns, rows)}
 
-These pages are made by `make zoo` from the `results.json` beside each card.
+`make zoo` trains what is missing and writes these pages from the `results.json` beside each card.
 """
 
 
