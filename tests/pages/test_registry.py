@@ -6,7 +6,7 @@ import re
 import pytest
 
 from bn_keras.pages import registry
-from bn_keras.pages.registry import PAGES, Page, PageError, Request, check_out, notice, page_named, repository, write
+from bn_keras.pages.registry import PAGES, Page, PageError, Request, notice, page_named, repository, write
 
 ROOT = pathlib.Path(__file__).parents[2]
 MADE = {
@@ -82,14 +82,15 @@ def test_quick_pages_say_that_they_are(made, tmp_path):
     assert (tmp_path / "one.md").read_text().startswith("<!-- Written by `bn-keras page one --quick`. ")
 
 
-def test_a_wrong_kind_of_path_is_refused_before_anything_is_made(tmp_path):
+def test_a_wrong_kind_of_path_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(Page, "make", lambda self, request: pytest.fail("the page was made"))
     (tmp_path / "file").write_text("")
     with pytest.raises(PageError, match="is a folder. The page 'one' is one file"):
-        check_out(MADE["one"], tmp_path)
+        write(MADE["one"], tmp_path, Request())
     with pytest.raises(PageError, match="is a file. The page 'many' has several files"):
-        check_out(MADE["many"], tmp_path / "file")
+        write(MADE["many"], tmp_path / "file", Request())
     with pytest.raises(PageError, match="There is no file .* The page 'performance' fills a part"):
-        check_out(PAGES["performance"], tmp_path / "README.md")
+        write(PAGES["performance"], tmp_path / "README.md", Request())
 
 
 def test_the_repository_is_found_from_inside(tmp_path):
