@@ -1,4 +1,4 @@
-# Everything that is done here, each by one word. `make` alone lists them.
+# Every task of this repository, one word each. `make` alone lists them.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +18,7 @@ help:  ## list these words
 demo: $(VENV)/.lab  ## train with and without batch norm on real digits: a table and demo/curves.png
 	$(BIN)/bn-keras compare mlp_sigmoid --data digits --steps 3000 --out demo --resume
 
-# A file goes to one process whole, as its tests share what takes long to set up. Random cases are counted over files.
+# Each test file runs in one process, because its tests share slow set-up. Random cases are counted over all files.
 test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
 	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/properties
 	$(BIN)/pytest tests/properties
@@ -27,29 +27,31 @@ check: $(VENV)/.dev  ## style, without changing anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# With PyTorch too where it is installed: its usual wheel brings gigabytes for GPUs, so it is not in the extra.
-bench: $(VENV)/.bench  ## what is missing in benchmarks/: the layers' speed beside their peers; and its page
-	$(BIN)/bn-keras bench --rounds 7 --out benchmarks --readme README.md --resume
+# PyTorch takes part where it is installed. Its usual wheel brings gigabytes for GPUs, so the extra leaves it out.
+bench: $(VENV)/.bench  ## measure what is missing in benchmarks/, the layers' speed beside their peers, and write its pages
+	$(BIN)/bn-keras bench --rounds 7 --out benchmarks --resume
+	$(BIN)/bn-keras page benchmark
+	$(BIN)/bn-keras page performance
 
 accuracy: $(VENV)/.bench  ## how exact the layers are beside their peers: docs/accuracy.md
-	$(BIN)/python -m benchmarks.accuracy --out docs/accuracy.md
+	$(BIN)/bn-keras page accuracy
 
 folding: $(VENV)/.lab  ## known networks, converted and folded: docs/folding.md
-	$(BIN)/python -m benchmarks.folding --out docs/folding.md
+	$(BIN)/bn-keras page folding
 
 recalibration: $(VENV)/.lab  ## exact statistics beside moving averages: docs/recalibration.md
-	$(BIN)/python -m benchmarks.recalibration --out docs/recalibration.md
+	$(BIN)/bn-keras page recalibration
 
 serving: $(VENV)/.serve  ## exported networks where they are served: docs/serving.md
-	$(BIN)/python -m benchmarks.serving --out docs/serving.md
+	$(BIN)/bn-keras page serving
 
 zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
 	$(BIN)/bn-keras compare mlp_sigmoid --data mnist $(data_dir) --out models/mlp_sigmoid --resume
 	$(BIN)/bn-keras compare inception_small --data $(ZOO_IMAGES) $(data_dir) --out models/inception_small --resume
-	$(BIN)/bn-keras zoo models
+	$(BIN)/bn-keras page zoo
 
-docs: $(VENV)/.dev  ## write the pages of docs/ that are made from the code
-	$(BIN)/python -c "from bn_keras.layers.combinations import page; print(page(), end='')" > docs/options.md
+docs: $(VENV)/.dev  ## write the pages of docs/ that follow from the code
+	$(BIN)/bn-keras page options
 
 notebooks: $(VENV)/.dev  ## run every notebook from top to bottom
 	$(BIN)/pytest tests/test_notebooks.py

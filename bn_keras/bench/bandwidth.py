@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from bn_keras.bench.process import cores
+from bn_keras.lab.machine import cores
 
 MEGABYTES = 256
 

@@ -1,29 +1,27 @@
 """The pictures of a benchmark: a panel of bars for each case, one picture per group."""
 
 import math
-import pathlib
 import statistics
 
-import matplotlib
 import matplotlib.figure
 
 from bn_keras.bench import report
 from bn_keras.bench.cases import GROUPS, case_of
 from bn_keras.bench.results import entries_of
+from bn_keras.lab.markdown import size
+from bn_keras.lab.plot import BLUE, INK, ORANGE, tidy
 
-# Okabe and Ito's colours: ours stands out by its darkness, and every bar has its name beside it.
-OURS, THEIRS, INK = "#0072B2", "#E69F00", "#333333"
+# Ours is the darker colour, and every bar has its name beside it.
+OURS, THEIRS = BLUE, ORANGE
 WIDTH, BAR, HEAD = 6.2, 0.3, 0.95
 
 
-def draw(results, group, path, digest=""):
-    """Draws the times of a group into `path`, an SVG or PNG by its ending.
+def figure_of(results, group):
+    """The picture of a group that has results, as a figure of matplotlib.
 
     Args:
         results: What `bench` returns.
-        group: One that has results.
-        path: The file to write.
-        digest: Put into an SVG's description, so that it can be told what it was drawn from.
+        group: A name of `GROUPS`.
     """
     entries = [entry for entry in entries_of(results, group) if report.figures(entry)]
     columns = min(2, len(entries))
@@ -36,9 +34,7 @@ def draw(results, group, path, digest=""):
     for axes in list(panels)[len(entries) :]:
         axes.set_axis_off()
     figure.suptitle(GROUPS[group].title, fontsize=12, color=INK)
-    svg = pathlib.Path(path).suffix == ".svg"
-    with matplotlib.rc_context({"svg.hashsalt": "bn_keras", "svg.fonttype": "none"}):
-        figure.savefig(path, dpi=120, metadata={"Date": None, "Description": digest} if svg else None)
+    return figure
 
 
 def draw_case(axes, entry):
@@ -64,8 +60,7 @@ def draw_case(axes, entry):
         axes.axvline(report.floor_ms(entry), color=INK, linestyle=":", linewidth=1.2, label="floor")
         axes.legend(loc="upper right", frameon=False, fontsize=8)
     axes.set_xlabel("ms" if timed else "tensors of x's size", fontsize=9)
-    title = f"{report.size(case.shape)}{report.axis_text(case)}: {report.mode_text(case)}"
+    title = f"{size(case.shape)}{report.axis_text(case)}: {report.mode_text(case)}"
     axes.set_title(title, fontsize=10, color=INK, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    tidy(axes, grid="x")
     axes.set_axisbelow(True)

@@ -6,14 +6,11 @@ import subprocess
 import sys
 import tempfile
 
+from bn_keras.lab.machine import cores
+
 
 class WorkerError(Exception):
     """A worker ended without an answer; the message has the last that it said."""
-
-
-def cores():
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def settings():

@@ -1,14 +1,13 @@
-"""Results as rows of text: for the terminal, the benchmark's page and the README."""
+"""Results as rows of text, for the terminal and for pages."""
 
 import statistics
 
 from bn_keras.bench.cases import GROUPS, case_of
 from bn_keras.bench.results import entries_of
+from bn_keras.lab.markdown import size
 
 COLUMNS = ("shape", "mode", "peer", "ms (min–max)", "time over {base} (min–max)", "times the floor")
 MEMORY_COLUMNS = ("shape", "layer", "peer", "tensors of x's size")
-README_COLUMNS = ("layer", "shape", "bn_keras, ms", "Keras, ms", "Keras over bn_keras")
-BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 NAMES = {"batch": "BatchNorm", "layer": "LayerNorm", "rms": "RMSNorm", "group": "GroupNorm", "instance": "InstanceNorm"}
 
 
@@ -120,10 +119,6 @@ def floor_ms(entry):
     return None if case.bytes_moved is None else 1e3 * case.floor(copy_bandwidth(entry))
 
 
-def size(shape):
-    return "×".join(map(str, shape))
-
-
 def axis_text(case):
     return ", channels first" if case.axis == 1 else ""
 
@@ -134,32 +129,3 @@ def mode_text(case):
     words += [f"{case.replicas} replicas"] if case.replicas else []
     words += [case.layer] if case.layer not in NAMES else []
     return ", ".join([*words, case.mode])
-
-
-def performance_table(results):
-    """The README's: ours beside Keras, training steps in float32."""
-    rows = []
-    for entry in entries_of(results, "batch-float32") + entries_of(results, "layer"):
-        case = case_of(entry)
-        if case.mode == "training" and ratios(entry, "keras", "bn_keras"):
-            ms = [number(statistics.median(entry["peers"][name]["ms"])) for name in ("bn_keras", "keras")]
-            ratio = ratio_text(entry, "keras", "bn_keras")
-            rows.append((NAMES[case.layer], size(case.shape) + axis_text(case), *ms, ratio))
-    return markdown_table(README_COLUMNS, rows)
-
-
-def performance_text(results):
-    """What stands between the README's two marks."""
-    machine, versions = results["machine"], results["versions"]
-    return f"""{BEGIN}
-A training step in float32, forward and backward, on {machine["cores"]} cores of a machine with {machine["processor"]}
-(median of {results["rounds"]} rounds, in brackets the lowest and the highest ratio; Keras {versions["keras"]},
-TensorFlow {versions["tensorflow"]}):
-
-{performance_table(results)}
-{END}"""
-
-
-def markdown_table(columns, rows):
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

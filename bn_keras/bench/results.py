@@ -1,112 +1,51 @@
-"""The results of a benchmark: a JSON file that is written after every case."""
-
-import datetime
-import json
-import os
-import pathlib
-import platform
+"""The results of a benchmark: new ones, stored ones to resume, and the cases in them."""
 
 from bn_keras.bench.cases import case_of, cases_of
-from bn_keras.bench.peers import versions
-from bn_keras.bench.process import cores
+from bn_keras.bench.peers import PEERS
+from bn_keras.lab.machine import provenance
+from bn_keras.lab.results import ResultsFile, check_same
 
-RESULTS = "results.json"
 FIXED = ("rounds", "quick", "machine", "versions")
-
-
-class ResultsError(Exception):
-    """What is in the output directory does not fit what is asked for."""
+FILE = ResultsFile("bn-keras bench", entries="cases", fields=FIXED)
 
 
 def read_results(path):
-    """The results in a `results.json`, or in the directory that holds one."""
-    path = pathlib.Path(path)
-    path = path / RESULTS if path.is_dir() else path
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ResultsError(f"There is no {str(path)!r}. Make it with `bn-keras bench`.") from None
-    except ValueError as error:
-        raise ResultsError(f"{str(path)!r} is not JSON: {error}. Remove it and run the benchmark.") from None
-    if not isinstance(results, dict) or not {"cases", *FIXED} <= set(results):
-        raise ResultsError(f"{str(path)!r} does not hold the results of a benchmark.")
-    return results
+    """The results of a benchmark, from a `results.json` or the directory that holds one.
+
+    Raises:
+        ResultsError: When there is no such file, or it holds something else.
+    """
+    return FILE.read(path)
 
 
 def begin_results(path, rounds, quick, resume):
-    """New results, or those of `path` where they may be gone on from."""
+    """New results, or the stored ones of `path` where `resume` allows it and they were made in the same way."""
     fresh = new_results(rounds, quick)
-    if not path.exists():
+    results = FILE.read_to_resume(path, resume)
+    if results is None:
         return fresh
-    if not resume:
-        raise ResultsError(
-            f"{str(path)!r} exists already. Go on from it with --resume, or choose another directory with --out."
-        )
-    results = read_results(path)
-    # What has been installed since then, or taken away, changes nothing of what was measured.
+    # A package that was installed or removed since then did not change the stored figures.
     results["versions"], fresh["versions"] = (
         fresh["versions"] | results["versions"],
         results["versions"] | fresh["versions"],
     )
-    for field in FIXED:
-        if results[field] != fresh[field]:
-            raise ResultsError(
-                f"{str(path)!r} was made with {field}={results[field]}, not {fresh[field]}. "
-                "Resume with the same, or choose another directory with --out."
-            )
+    check_same(path, results, {field: fresh[field] for field in FIXED})
     return results
 
 
 def new_results(rounds, quick):
-    return {
-        "rounds": rounds,
-        "quick": quick,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions() | {"python": platform.python_version()},
-        "cases": [],
-    }
-
-
-def machine():
-    return {
-        "processor": named("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
-        "cores": cores(),
-        "memory": named("/proc/meminfo", "MemTotal"),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def named(path, name):
-    """The first value of a name in a file of `name : value` lines; `None` where there is no such file."""
-    path = pathlib.Path(path)
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), None)
+    packages = [name for peer in PEERS.values() for name in peer.packages]
+    return {"rounds": rounds, "quick": quick, **provenance(*packages), "cases": []}
 
 
 def finished(results, case, peers):
-    """Whether a case is there with all of these peers."""
+    """Whether the results have a case with all of these peers."""
     return any(case_of(entry) == case and set(peers) <= set(entry["peers"]) for entry in results["cases"])
 
 
 def add(results, entry):
-    """Puts a case in, in place of an earlier one of the same."""
+    """Adds a case; it replaces an earlier measurement of the same case."""
     results["cases"] = [each for each in results["cases"] if case_of(each) != case_of(entry)] + [entry]
-
-
-def write_results(results, path):
-    """All or nothing: an interruption leaves the file before or the file after."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(to_json(results), encoding="utf-8")
-    os.replace(unfinished, path)
-
-
-def to_json(results):
-    """JSON with one line per case."""
-    head = json.dumps({key: value for key, value in results.items() if key != "cases"}, indent=1)
-    cases = ",\n".join("  " + json.dumps(case) for case in results["cases"])
-    return head.removesuffix("\n}") + ',\n "cases": [\n' + cases + "\n ]\n}\n"
 
 
 def entries_of(results, group):

@@ -1,67 +1,59 @@
-"""Runs what is asked for, case by case."""
+"""Runs the chosen groups of cases, one case at a time."""
 
 import pathlib
 
-from bn_keras.bench import results as files
+from bn_keras.bench import report
+from bn_keras.bench import results as stored
 from bn_keras.bench.cases import GROUPS, cases_of
 from bn_keras.bench.measure import measure, measure_memory, measure_overheads
 from bn_keras.bench.peers import PEERS
 from bn_keras.bench.process import Pool
+from bn_keras.lab.markdown import size
+from bn_keras.lab.results import RESULTS
+from bn_keras.lab.watcher import Watcher
 
 
 class BenchError(ValueError):
-    """A group or a peer that there is not."""
-
-
-class Watcher:
-    """Is told how a benchmark goes on; this one keeps still."""
-
-    def begin(self, cases, done, missing):
-        """`cases` in all, `done` of them there already; `missing` has packages by peers that need them."""
-
-    def case_begins(self, group, case):
-        """A case is about to be measured."""
-
-    def case_ended(self, entry):
-        """It is in the results."""
+    """An unknown group or peer, or a choice that leaves nothing to measure."""
 
 
 def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, watcher=None):
     """Measures groups of cases and writes `results.json` after each case.
 
     Args:
-        out: The directory of `results.json`; made where there is none.
-        groups: Names of `GROUPS`; all if empty.
-        peers: Names of peers; all if empty. "torch" stands for all whose first word it is.
-        rounds: Turns of each peer; the figures are medians over them.
-        quick: Tiny inputs and short turns, to see that everything runs.
-        resume: Whether to go on from the cases that `out` holds.
-        watcher: A `Watcher` that shows the progress.
+        out: The directory of `results.json`; `bench` creates it.
+        groups: Names of `GROUPS`; none means all.
+        peers: Names of peers; none means all. "torch" stands for every peer whose first word it is.
+        rounds: Turns of each peer; the figures are medians over the rounds.
+        quick: Whether to measure tiny inputs in short turns, to see that everything runs.
+        resume: Whether to continue the benchmark that `out` holds.
+        watcher: A `bn_keras.lab.watcher.Watcher` that shows the progress; `None` shows nothing.
 
     Returns:
         The results: a dict of plain values, as in `results.json`.
 
     Raises:
-        BenchError: For names that there are not.
-        ResultsError: When `out` has results and `resume` is false, and when they were made in another way.
+        BenchError: For unknown names, and when no chosen peer is installed.
+        ResultsError: When `out` has results and `resume` is false, or when they were made with other settings.
     """
     watcher = watcher or Watcher()
     plan, missing = plan_of(groups, peers, quick)
-    path = pathlib.Path(out) / files.RESULTS
-    results = files.begin_results(path, rounds, quick, resume)
-    left = [each for each in plan if not files.finished(results, each[1], each[2])]
-    watcher.begin(len(plan), len(plan) - len(left), missing)
+    path = pathlib.Path(out) / RESULTS
+    results = stored.begin_results(path, rounds, quick, resume)
+    left = [each for each in plan if not stored.finished(results, each[1], each[2])]
+    notes = [f"{peer} is left out: it needs {' and '.join(packages)}." for peer, packages in missing.items()]
+    watcher.begin("case", len(plan), len(plan) - len(left), notes)
     with Pool() as pool:
         for before, (group, case, taking_part) in zip([None, *left], left, strict=False):
-            # How a process' heap has been used decides how fast it gives memory, so no group is left another's.
-            # Nor is a case of several replicas, as TensorFlow's collectives remember the first strategy.
+            # A used heap allocates at another speed, so each group gets fresh processes. A case of several replicas
+            # gets them too, because TensorFlow's collectives remember the first strategy.
             if before is None or before[0] != group or case.replicas:
                 pool.close_all()
-            watcher.case_begins(group, case)
+            watcher.item_begins(f"{group} {size(case.shape)} {report.mode_text(case)}")
             entry = measured(case, taking_part, pool, rounds, quick)
-            files.add(results, entry)
-            files.write_results(results, path)
-            watcher.case_ended(entry)
+            stored.add(results, entry)
+            stored.FILE.write(results, path)
+            watcher.item_ends(report.summary(entry))
     return results
 
 
@@ -75,7 +67,7 @@ def measured(case, peers, pool, rounds, quick):
 
 
 def plan_of(groups, peers, quick):
-    """`(group, case, peers)` of all that is asked for, and the packages that are missing, by peer."""
+    """`(group, case, peers)` of each chosen case, and the missing packages of each peer."""
     checked("group", groups, GROUPS)
     checked("peer", peers, {word for name in PEERS for word in (name, name.split()[0])})
     missing = {name: peer.missing for name, peer in PEERS.items() if peer.missing and wanted(name, peers)}
@@ -84,7 +76,7 @@ def plan_of(groups, peers, quick):
         taking_part = [name for name in GROUPS[group].peers if wanted(name, peers) and name not in missing]
         plan += [(group, case, taking_part) for case in cases_of([group], quick) if taking_part]
     if not plan:
-        raise BenchError("None of the peers that are installed has a part in these groups. Choose others.")
+        raise BenchError("None of the installed peers takes part in these groups. Choose other peers or groups.")
     return plan, missing
 
 
@@ -95,4 +87,4 @@ def wanted(name, peers):
 def checked(kind, given, known):
     for name in given:
         if name not in known:
-            raise BenchError(f"There is no {kind} {name!r}. Choose from: {', '.join(sorted(known))}.")
+            raise BenchError(f"Unknown {kind} {name!r}. Choose from: {', '.join(sorted(known))}.")

@@ -1,11 +1,11 @@
 """Experiments that show what normalization does to training."""
 
 from bn_keras.experiments.analysis import answers
-from bn_keras.experiments.compare import ResultsError, compare, read_results
+from bn_keras.experiments.compare import compare, read_results
 from bn_keras.experiments.data import DataError, load
-from bn_keras.experiments.pages import write_pages
 from bn_keras.experiments.plot import draw
 from bn_keras.experiments.recipe import Recipe, RecipeError, default_recipe
+from bn_keras.lab.results import ResultsError
 
 __all__ = [
     "DataError",
@@ -18,5 +18,4 @@ __all__ = [
     "draw",
     "load",
     "read_results",
-    "write_pages",
 ]

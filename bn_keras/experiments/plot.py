@@ -7,25 +7,30 @@ import numpy as np
 
 from bn_keras.experiments.analysis import answers, curves, standard_error
 from bn_keras.experiments.report import LABELS, gain
+from bn_keras.lab.plot import BLUE, INK, VERMILION, save, tidy
 
-# Okabe and Ito's blue and vermilion: told apart with every kind of colour blindness, and by
-# their darkness in print. Line style and marker carry the difference a second time.
+# The two colours differ in print by their darkness; line style and marker repeat the difference.
 STYLES = {
-    "none": {"label": LABELS["none"], "color": "#D55E00", "linestyle": "--", "marker": "s"},
-    "batch": {"label": LABELS["batch"], "color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "none": {"label": LABELS["none"], "color": VERMILION, "linestyle": "--", "marker": "s"},
+    "batch": {"label": LABELS["batch"], "color": BLUE, "linestyle": "-", "marker": "o"},
 }
-INK = "#333333"
 
 
-def draw(results, path, digest=""):
-    """Draws both questions and the sweep into `path`: a PNG or SVG, by its ending.
+def draw(results, path):
+    """Draws both questions and the sweep into a PNG or SVG file.
 
     Args:
-        results: What `compare` returns; all its runs must be there.
-        path: The file to write.
-        digest: Put into an SVG's description, so that it can be told what it was drawn from.
+        results: What `compare` returns, with every run of the recipe.
+        path: The file to write; its suffix is the format.
+
+    Raises:
+        ValueError: When runs are missing.
     """
-    path = pathlib.Path(path)
+    save(figure_of(results), pathlib.Path(path))
+
+
+def figure_of(results):
+    """The same picture as a figure of matplotlib."""
     figure = matplotlib.figure.Figure(figsize=(13, 5.2), layout="constrained")
     same, own, sweep = figure.subplots(1, 3, width_ratios=(1, 1, 0.85))
     recipe = results["recipe"]
@@ -48,9 +53,7 @@ def draw(results, path, digest=""):
         fontsize=11,
         color=INK,
     )
-    svg = path.suffix == ".svg"
-    with matplotlib.rc_context({"svg.hashsalt": "bn_keras", "svg.fonttype": "none"}):
-        figure.savefig(path, dpi=120, metadata={"Date": None, "Description": digest} if svg else None)
+    return figure
 
 
 def draw_answer(axes, answer):
@@ -142,8 +145,3 @@ def accuracy_limits(answer):
     low = 100 * min(np.quantile(line, 0.1) for line in lines)
     high = 100 * max(curve.accuracy.max() for curve in (answer.without, answer.with_norm))
     return max(0, low - 0.15 * (high - low)), min(101, high + 0.12 * (high - low))
-
-
-def tidy(axes):
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)

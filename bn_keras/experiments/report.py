@@ -1,4 +1,4 @@
-"""Results as rows of text: for the terminal, and for the zoo's pages."""
+"""Results as rows of text, for the terminal and for the pages of the zoo."""
 
 from bn_keras.experiments.analysis import answers, curves, standard_error
 
@@ -104,8 +104,3 @@ def warnings(results):
     if len(results["recipe"]["seeds"]) < 3:
         lines.append("Fewer than three seeds: the differences may be chance.")
     return lines
-
-
-def markdown_table(columns, rows):
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,7 +1,4 @@
-"""Which options of `BatchNorm` can be combined: one table, for the constructor, the tests and the docs.
-
-`make docs` writes it into docs/options.md.
-"""
+"""Which options of `BatchNorm` can be combined: one table for the constructor, the tests and docs/options.md."""
 
 import itertools
 
@@ -55,30 +52,6 @@ def check_combination(**arguments):
         raise ValueError(f"{reason}. Received: {received}. {advice}.")
 
 
-def page():
-    """The options against each other, as a page of Markdown."""
-    names = list(OPTIONS)
-    numbers = {pair: number for number, pair in enumerate(REFUSED, start=1)}
-    rows = [
-        [f"`{name}`", *(cell(name, other, numbers) for other in names[:i])] + [""] * (len(names) - i)
-        for i, name in enumerate(names)
-    ]
-    header = ["", *(f"`{name}`" for name in names)]
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
-    return "\n".join([INTRODUCTION, *lines, "", *(note(pair, number) for pair, number in numbers.items()), "", CLOSING])
-
-
-def cell(name, other, numbers):
-    number = numbers.get((other, name)) or numbers.get((name, other))
-    if number:
-        return f"refused ({number})"
-    return "needed" if NEEDED.get(name) == other else "yes"
-
-
-def note(pair, number):
-    return f"{number}. `{pair[0]}` with `{pair[1]}`: {REFUSED[pair]}."
-
-
 def combinations():
     """Every set of options that is not refused."""
     for size in range(len(OPTIONS) + 1):
@@ -86,21 +59,3 @@ def combinations():
             pairs = set(itertools.combinations(names, 2))
             if not pairs & set(REFUSED) and all(NEEDED[name] in names for name in NEEDED if name in names):
                 yield names
-
-
-INTRODUCTION = """\
-<!-- Written by `make docs` from bn_keras/layers/combinations.py; not to be edited here. -->
-# Options of `BatchNorm` that can be combined
-
-Every set of options that has no refused pair in it is run by the tests against a reference in float64, each with
-and without a mask, with one axis and with several, and with `unbiased` true and false. A refused pair is an error
-in the constructor.
-"""
-
-CLOSING = """\
-What depends on the input is checked when it is there. `fused=True` is an error with a mask, in float64, under XLA
-and for axes that do not lie side by side; `fused=None` takes another way by itself. `virtual_batch_size` needs the
-batch axis to be none of `axis`. Training on one value per channel is an error where the shape is known, as the
-output would be β whatever the input; not so with `renorm=True`, or where other replicas have more values.
-An `activation` goes with every one of these.
-"""

@@ -76,18 +76,22 @@ class Report:
         """The rows with one outcome."""
         return [row for row in self.rows if row.outcome == outcome]
 
-    def __str__(self):
-        counts = [f"{len(self.of(outcome))} {outcome}" for outcome in OUTCOMES if self.of(outcome)]
-        lines = [f"{self.function}: {', '.join(counts) or 'nothing to change'}.", *self.facts]
-        reasons: dict[tuple[str, str], list[str]] = {}
+    def reasons(self) -> list[str]:
+        """A line for each reason in the rows, with the outcome and the names of the first layers."""
+        found: dict[tuple[str, str], list[str]] = {}
         for outcome in OUTCOMES:
             for row in self.of(outcome):
                 if row.why:
-                    reasons.setdefault((outcome, row.why), []).append(row.layer)
-        for (outcome, why), names in reasons.items():
-            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            lines.append(f"  {len(names)} {outcome}: {why} ({shown})")
-        return "\n".join([*lines, str(self.verified)])
+                    found.setdefault((outcome, row.why), []).append(row.layer)
+        return [
+            f"{len(names)} {outcome}: {why} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for (outcome, why), names in found.items()
+        ]
+
+    def __str__(self):
+        counts = [f"{len(self.of(outcome))} {outcome}" for outcome in OUTCOMES if self.of(outcome)]
+        head = f"{self.function}: {', '.join(counts) or 'nothing to change'}."
+        return "\n".join([head, *self.facts, *(f"  {line}" for line in self.reasons()), str(self.verified)])
 
 
 def refuse_kept(function: str, rows) -> None:

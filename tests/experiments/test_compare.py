@@ -1,28 +1,47 @@
 """The comparison on a tiny recipe: complete, resumable, and never half-written."""
 
 import dataclasses
-import json
 
 import pytest
 
 from bn_keras.experiments import ResultsError, answers, compare, default_recipe, read_results
-from bn_keras.experiments.compare import Watcher, to_json
+from bn_keras.experiments.compare import FILE
+from bn_keras.lab.watcher import Watcher
 
 TINY = default_recipe("mlp_sigmoid", steps=40, evaluate_every=20, width=0.2, learning_rates=(0.1, 1.0), seeds=(0, 1))
 
 
 class Interrupting(Watcher):
-    """Presses Ctrl-C when so many runs have ended."""
+    """Presses Ctrl-C in the run after so many finished ones."""
 
     def __init__(self, after):
         self.left = after
 
-    def run_ended(self, run):
+    def item_ends(self, note):
         self.left -= 1
 
-    def evaluated(self, evaluation):
-        if self.left == 0 and evaluation.step:
+    def item_advances(self, share, note):
+        if self.left == 0 and share:
             raise KeyboardInterrupt
+
+
+class Recording(Watcher):
+    """Writes down what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def begin(self, unit, total, done=0, notes=()):
+        self.told.append((unit, total, done))
+
+    def item_begins(self, name):
+        self.told.append(name)
+
+    def item_advances(self, share, note):
+        self.told.append(share)
+
+    def item_ends(self, note):
+        self.told.append(note)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +66,17 @@ def test_results_hold_every_run_and_what_made_them(results):
     assert len(answers(results)) == 2
 
 
+def test_the_watcher_is_told_of_every_run(tmp_path):
+    watcher = Recording()
+    results = compare(dataclasses.replace(TINY, learning_rates=(0.1,), seeds=(0,)), tmp_path, watcher=watcher)
+    last = [f"{run['accuracy'][-1]:.2%}, {run['seconds'][-1]:.1f} s" for run in results["runs"]]
+    assert watcher.told == [
+        ("run", 2, 0),
+        *("without norm, lr 0.1, seed 0", 0, 0.5, 1, last[0]),
+        *("batch norm, lr 0.1, seed 0", 0, 0.5, 1, last[1]),
+    ]
+
+
 def test_an_interrupted_comparison_goes_on_where_it_was(results, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         compare(TINY, tmp_path, watcher=Interrupting(after=3))
@@ -62,29 +92,14 @@ def test_an_interrupted_comparison_goes_on_where_it_was(results, tmp_path):
 
 
 def test_results_are_not_overwritten_nor_mixed(results, tmp_path):
-    (tmp_path / "results.json").write_text(to_json(results))
-    with pytest.raises(ResultsError, match="exists already. Go on from it with --resume"):
+    (tmp_path / "results.json").write_text(FILE.to_json(results))
+    with pytest.raises(ResultsError, match="exists already. Continue it with --resume"):
         compare(TINY, tmp_path)
     with pytest.raises(ResultsError, match="was made with batch_size=60, not 30"):
         compare(dataclasses.replace(TINY, batch_size=30), tmp_path, resume=True)
     assert read_results(tmp_path) == results
 
 
-@pytest.mark.parametrize(
-    ("content", "words"), [("{", "is not JSON"), ("[]", "does not hold"), ('{"runs": []}', "does not hold")]
-)
-def test_a_file_that_is_no_result_is_refused(tmp_path, content, words):
-    (tmp_path / "results.json").write_text(content)
-    with pytest.raises(ResultsError, match=words):
-        compare(TINY, tmp_path, resume=True)
-
-
 def test_results_that_are_not_there(tmp_path):
     with pytest.raises(ResultsError, match="Make it with `bn-keras compare`"):
         read_results(tmp_path)
-
-
-def test_json_has_a_line_for_each_run(results):
-    text = to_json(results)
-    assert json.loads(text) == results
-    assert sum(line.startswith('  {"arm"') for line in text.splitlines()) == 8

@@ -1,7 +1,6 @@
 """Every combination of options that is not refused, against the reference; and every pair that is."""
 
 import itertools
-import pathlib
 
 import keras
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from bn_keras import BatchNorm
-from bn_keras.layers.combinations import NEEDED, OPTIONS, REFUSED, combinations, page
+from bn_keras.layers.combinations import NEEDED, OPTIONS, REFUSED, combinations
 from tests import reference
 from tests.layers.test_batch_norm import close, randomized, step
 
@@ -22,7 +21,6 @@ ARGUMENTS = {
     "group_size=n": {"group_size": 2},
     "fused=True": {"fused": True},
 }
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "options.md"
 
 
 def arguments_of(names):
@@ -47,10 +45,6 @@ def test_every_set_of_options_is_either_refused_or_tested():
             else:
                 with pytest.raises(ValueError, match="cannot be combined|needs"):
                     BatchNorm(**arguments_of(names))
-
-
-def test_the_page_is_that_of_the_table():
-    assert PAGE.read_text() == page(), "run `make docs`"
 
 
 @pytest.mark.parametrize("unbiased", [True, False])

@@ -75,7 +75,8 @@ def test_efficientnet_with_weights_from_a_file(change, random, tmp_path):
     model = keras.applications.EfficientNetB0(weights=tmp_path / "trained.weights.h5", **settings)
     assert_outputs(outputs_of(model, images), outputs_of(trained, images), 1e-6)
     assert np.std(outputs_of(model, images)[0], axis=0).max() > 1e-3, "the images make no difference"
-    check(change, model, images, tmp_path, tolerance=1e-4)
+    # Rounding of the weights alone changes the outputs by 2e-4; in float64 the folded copy differs by 2e-12.
+    check(change, model, images, tmp_path, tolerance=1e-3)
 
 
 def randomize_deep(model, random, images):

@@ -258,7 +258,7 @@ def test_the_report(capsys, random):
 
 @pytest.mark.parametrize("name", ["ResNet50V2", "Xception"])
 def test_known_networks(name, random):
-    """All of `keras.applications` are in `python -m benchmarks.folding`."""
+    """All of `keras.applications` are in `bn-keras page folding`."""
     network = getattr(keras.applications, name)
     model = network(weights=None, input_shape=(75, 75, 3), classes=3, classifier_activation=None)
     for layer in layers_of(model):

@@ -6,12 +6,10 @@ gradients, so that nothing can be left out. It raises `NotOfferedError` where th
 
 import dataclasses
 import importlib
-import importlib.metadata
-import importlib.util
 
 import numpy as np
 
-from bn_keras import __version__
+from bn_keras.lab.machine import installed
 
 EPSILON, MOMENTUM, GROUPS = 1e-3, 0.99, 32
 
@@ -30,7 +28,7 @@ class Peer:
 
     @property
     def missing(self):
-        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+        return [name for name in self.packages if not installed(name)]
 
 
 PEERS = {
@@ -62,13 +60,6 @@ def prepare(name, case):
     """The call of a peer, by its name or by the dotted path of its module."""
     peer = PEERS.get(name) or Peer(name)
     return importlib.import_module(peer.module).prepare(case, **dict(peer.options))
-
-
-def versions():
-    """Of the packages that are there."""
-    packages = ["tensorflow", "keras", "numpy", *(name for peer in PEERS.values() for name in peer.packages)]
-    found = {name: importlib.metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-    return {"bn_keras": __version__} | found
 
 
 def inputs_of(case):

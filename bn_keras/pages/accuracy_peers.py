@@ -1,24 +1,19 @@
-"""The peers of `benchmarks/accuracy.py`: each takes a float32 array of channels last and gives what it made of it.
+"""The layers that the page of accuracy compares: each peer takes a float32 array with channels last.
 
-A peer of batch norm returns `(y, mean, variance)` after one training step, the variance biased, as NumPy arrays.
-The moments are the layer's own moving statistics: with nothing kept of the old ones, they are those of the batch.
+A peer of batch norm returns `(y, mean, variance)` of one training step as NumPy arrays, with the biased variance. The
+moments are the layer's own moving statistics: with a momentum of 0 they equal the moments of the batch.
 """
-
-import importlib.util
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from bn_keras import BatchNorm, LayerNorm, SyncBatchNorm
+from bn_keras.lab.machine import installed
+from bn_keras.layers import BatchNorm, LayerNorm, SyncBatchNorm
 
 EPSILON = 1e-3
 FORGETFUL = {"momentum": 0.0, "epsilon": EPSILON, "moving_variance_initializer": "zeros"}
 REPLICAS = 2
-
-
-def found(module):
-    return importlib.util.find_spec(module) is not None
 
 
 def batch_norms():
@@ -28,9 +23,9 @@ def batch_norms():
         "bn_keras, fused=True": of_tensorflow(lambda: BatchNorm(fused=True, **FORGETFUL)),
         "Keras": of_tensorflow(lambda: keras.layers.BatchNormalization(**FORGETFUL), unbiased=False),
     }
-    if found("tf_keras"):
+    if installed("tf_keras"):
         peers["tf_keras"] = of_tf_keras
-    if found("torch"):
+    if installed("torch"):
         peers["PyTorch"] = of_torch
     return peers
 
@@ -48,7 +43,7 @@ def layer_norms():
         "bn_keras": output_of(lambda: LayerNorm(epsilon=EPSILON)),
         "Keras": output_of(lambda: keras.layers.LayerNormalization(epsilon=EPSILON)),
     }
-    if found("torch"):
+    if installed("torch"):
         peers["PyTorch"] = layer_norm_of_torch
     return peers
 

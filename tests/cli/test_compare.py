@@ -1,4 +1,4 @@
-"""The command line as it is typed, wrong too."""
+"""`bn-keras compare` as it is typed, wrong too."""
 
 import json
 import os
@@ -9,19 +9,12 @@ import subprocess
 import sys
 import time
 
-import click.testing
 import pytest
 
-from bn_keras import cli, experiments
+from bn_keras import experiments
+from tests.cli.runner import typed
 
 TINY = ["--steps", "40", "--evaluate-every", "20", "--width", "0.2", "--rates", "0.1,1", "--seeds", "0,1"]
-
-
-def typed(*arguments):
-    """What the command prints, and its exit code."""
-    result = click.testing.CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.output
 
 
 @pytest.fixture(scope="module")
@@ -58,29 +51,9 @@ def test_compare_does_not_overwrite_and_resumes(finished):
     assert "was made with batch_size=60, not 30" in printed
 
 
-def test_presets():
-    code, printed = typed("presets")
-    assert code == 0
-    for word in ("mlp_sigmoid", "99,710", "100,610", "inception_small"):
-        assert word in printed
-
-
-def test_zoo(finished, tmp_path):
-    out, *_ = finished
-    (tmp_path / "mlp_sigmoid").mkdir()
-    (tmp_path / "mlp_sigmoid" / "results.json").write_bytes((out / "results.json").read_bytes())
-    code, printed = typed("zoo", tmp_path)
-    assert code == 0
-    assert f"{tmp_path}/mlp_sigmoid/curves.svg" in printed
-    code, printed = typed("zoo", tmp_path / "nothing")
-    assert code == 1
-    assert "bn-keras compare" in printed
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["compar"], "Did you mean 'compare'?"),
         (["compare", "mlp_sigmod"], "Did you mean 'mlp_sigmoid'?"),
         (["compare", "--data", "mnits"], "Did you mean 'mnist'?"),
         (["compare", "--stepz", "3"], "--steps"),
@@ -114,26 +87,6 @@ def test_what_cannot_be_done_is_told(tmp_path, monkeypatch):
     code, printed = typed("compare", "--data", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "out")
     assert code == 1
     assert "Use the data set 'digits'" in printed
-
-
-def python(code):
-    """A new process; returns its exit code and what it printed on standard error."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
-
-
-def test_the_core_needs_no_extra():
-    blocked = "import sys; sys.modules.update(dict.fromkeys(['click', 'matplotlib', 'tensorflow_datasets'])); "
-    assert python(blocked + "import bn_keras, bn_keras.models; bn_keras.models.build('mlp_sigmoid')")[0] == 0
-    code, printed = python(blocked + "import bn_keras.cli")
-    assert code == 1
-    assert "pip install 'bn_keras[lab]'" in printed
-
-
-def test_another_backend_is_refused():
-    code, printed = python("import keras; keras.backend.backend = lambda: 'jax'; import bn_keras")
-    assert code == 1
-    assert "ImportError: bn_keras needs Keras to run on TensorFlow, but the Keras backend is 'jax'." in printed
 
 
 def read_until(descriptor, pattern, seconds):

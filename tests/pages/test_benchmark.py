@@ -6,12 +6,16 @@ import re
 
 import pytest
 
-from bn_keras.bench import pages, report
-from bn_keras.bench.results import ResultsError, read_results
+from bn_keras.bench import report
+from bn_keras.bench.results import read_results
+from bn_keras.lab.results import digest_of
+from bn_keras.pages import benchmark
+from bn_keras.pages.registry import PAGES, PageError, Request, complete, write
 from tests.bench.made_up import made_up
 
 ROOT = pathlib.Path(__file__).parents[2]
 MEASURED = ROOT / "benchmarks" / "results.json"
+BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 
 
 def test_rows():
@@ -41,7 +45,7 @@ def test_a_group_without_figures_is_not_shown():
     results = made_up()
     results["cases"] = [entry | {"peers": {"jax": {"left_out": "no such layer"}}} for entry in results["cases"]]
     assert list(report.sections(results)) == []
-    assert "Left out" in pages.page_text(results)
+    assert "Left out" in benchmark.page_text(results)
 
 
 def test_what_is_left_out_is_told_once():
@@ -49,7 +53,7 @@ def test_what_is_left_out_is_told_once():
 
 
 def test_the_table_of_the_readme():
-    text = report.performance_text(made_up())
+    text = benchmark.performance_text(made_up())
     assert "| BatchNorm | 32×64×56×56, channels first | 11.0 | 24.0 | 2.00 (1.00–3.00) |" in text
     assert "| LayerNorm | 32×128×768 | 5.00 | 10.0 | 2.00 (1.00–3.00) |" in text
     assert len(re.findall(r"^\| \w+Norm", text, re.MULTILINE)) == 2, "training steps that both have"
@@ -57,40 +61,56 @@ def test_the_table_of_the_readme():
 
 def test_pages_are_written_from_results_alone(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(made_up()))
-    readme = tmp_path / "page.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    written = pages.write_pages(tmp_path, readme)
-    assert [path.name for path in written] == ["README.md", "batch-float32.svg", "layer.svg", "page.md"]
+    written = write(PAGES["benchmark"], tmp_path, Request(results=tmp_path))
+    assert [path.name for path in written] == ["README.md", "batch-float32.svg", "layer.svg"]
     page = written[0].read_text(encoding="utf-8")
     assert "| 32×56×56×64 | training | bn_keras | 8.00 (8.00–8.00) | 1 | 0.389 |" in page
     assert "9.0 to 11.0 GB/s" in page
     assert "processor Abacus" in page
-    assert readme.read_text(encoding="utf-8") == f"before\n{report.performance_text(made_up())}\nafter\n"
     picture = written[1].read_text(encoding="utf-8")
-    assert pages.digest_of(tmp_path / "results.json") in picture
+    assert digest_of(tmp_path / "results.json") in picture
     words = re.sub(r"<[^>]+>", " ", picture)
     for expected in ("Batch norm, training step, float32", "32×56×56×64: training", "torch", "20.0", "floor", "ms"):
         assert expected in words, expected
 
 
-def test_a_readme_without_marks_is_refused(tmp_path):
+def test_the_table_goes_between_the_marks(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(made_up()))
-    (tmp_path / "page.md").write_text("nothing here")
-    with pytest.raises(ResultsError, match="<!-- performance -->"):
-        pages.write_pages(tmp_path, tmp_path / "page.md")
+    readme = tmp_path / "page.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert write(PAGES["performance"], readme, Request(results=tmp_path)) == [readme]
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    assert lines[:3] == ["before", BEGIN, "<!-- Written by `bn-keras page performance`. Do not edit. -->"]
+    assert "\n".join(lines[3:-2]) + "\n" == benchmark.performance_text(made_up())
+    assert lines[-2:] == [END, "after"]
+    again = readme.read_bytes()
+    write(PAGES["performance"], readme, Request(results=tmp_path))
+    assert readme.read_bytes() == again
+
+
+@pytest.mark.parametrize("text", ["nothing here", f"{BEGIN}\n", f"{END}\n"])
+def test_a_readme_without_marks_is_refused(tmp_path, text):
+    (tmp_path / "results.json").write_text(json.dumps(made_up()))
+    (tmp_path / "page.md").write_text(text)
+    with pytest.raises(PageError, match="has no lines <!-- performance --> and <!-- /performance -->"):
+        write(PAGES["performance"], tmp_path / "page.md", Request(results=tmp_path))
+    assert (tmp_path / "page.md").read_text() == text
 
 
 def test_the_readme_has_the_marks():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text.count(report.BEGIN) == text.count(report.END) == 1
+    assert text.count(BEGIN) == text.count(END) == 1
 
 
 @pytest.mark.skipif(not MEASURED.exists(), reason="nothing has been measured yet")
 def test_the_pages_are_those_of_the_results():
     results = read_results(MEASURED)
     assert not results["quick"]
-    assert (MEASURED.parent / "README.md").read_text(encoding="utf-8") == pages.page_text(results), "run `make bench`"
-    assert report.performance_text(results) in (ROOT / "README.md").read_text(encoding="utf-8"), "run `make bench`"
+    for name, path, text in (
+        ("benchmark", MEASURED.parent / "README.md", benchmark.page_text(results)),
+        ("performance", ROOT / "README.md", benchmark.performance_text(results)),
+    ):
+        assert path.read_text(encoding="utf-8") == complete(PAGES[name], path, text), "run `make bench`"
     for group, *_ in report.sections(results):
         picture = MEASURED.parent / f"{group}.svg"
-        assert pages.digest_of(MEASURED) in picture.read_text(encoding="utf-8"), "run `make bench`"
+        assert digest_of(MEASURED) in picture.read_text(encoding="utf-8"), "run `make bench`"

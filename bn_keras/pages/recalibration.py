@@ -1,32 +1,43 @@
-"""How near batch norm's statistics come to those of the data: recalibrated, by PyTorch, and as moving averages.
+"""The page of recalibration: how far running statistics are from those of the data.
 
-    python -m benchmarks.recalibration [--out docs/recalibration.md] [--batch 64 --batch 37] [--examples 1000]
-
-The network is small and trained on scikit-learn's digits. The truth is its float64 copy, which gets all examples as
-one batch. Every figure is the worst over all channels of a layer.
+It compares `recalibrate`, PyTorch's `update_bn` and moving averages on a small network trained on scikit-learn's
+digits. The reference is a float64 copy of the network, which gets all examples as one batch. Every figure is the worst
+over all channels of a layer.
 """
 
-import argparse
+import dataclasses
 import functools
-import pathlib
 import platform
-import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.accuracy import versions
-from benchmarks.accuracy_peers import found, replicas
-from bn_keras import BatchNorm
 from bn_keras.experiments.data import load
+from bn_keras.lab.machine import installed, versions
+from bn_keras.lab.markdown import facts, table
+from bn_keras.layers import BatchNorm
+from bn_keras.pages.accuracy import OPTIONAL
+from bn_keras.pages.accuracy_peers import replicas
+from bn_keras.pages.registry import Request
 from bn_keras.surgery.convert import to_keras, to_local, to_sync
 from bn_keras.surgery.recalibrate import recalibrate
 
 EPSILON, MOMENTUM, FILTERS = 1e-3, 0.99, 16
 LAYERS = {"norm_1": "first layer", "norm_3": "third layer"}
-EXAMPLES, BATCHES, EPOCHS = 1000, [64, 37], 10
-EVEN = 50
+TRAINING_BATCH, EVEN = 64, 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How many digits are used, in batches of which sizes, and the epochs of training."""
+
+    examples: int = 1000
+    batches: tuple[int, ...] = (64, 37)
+    epochs: int = 10
+
+
+QUICK = Settings(examples=101, batches=(20,), epochs=1)
 
 
 def network(norm):
@@ -42,7 +53,7 @@ def trained(norm, x, y, epochs):
     keras.utils.set_random_seed(0)
     model = network(norm)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(x, y, batch_size=BATCHES[0], epochs=epochs, verbose=0)
+    model.fit(x, y, batch_size=TRAINING_BATCH, epochs=epochs, verbose=0)
     return model
 
 
@@ -142,7 +153,7 @@ def single_passes(model, x, size, strategies):
         f"`recalibrate`, batches of {size}{where}": functools.partial(recalibrated, given, x, size, strategy)
         for where, (strategy, given) in strategies.items()
     }
-    if found("torch"):
+    if installed("torch"):
         ways[f"PyTorch `update_bn`, batches of {size}"] = functools.partial(by_torch, model, x, size)
     return ways
 
@@ -163,97 +174,85 @@ def all_ways(model, x, sizes, strategies):
     return ways
 
 
-def measured(ways, truth):
+def measure(ways, truth, watcher):
     """`{name: figures}`."""
+    watcher.begin("way", len(ways))
     results = {}
     for name, way in ways.items():
-        print(name, file=sys.stderr, flush=True)
+        watcher.item_begins(name)
         results[name] = errors(way(), truth)
+        watcher.item_ends(", ".join(f"{each:.1e}" for each in results[name]))
     return results
 
 
-def table(results):
-    columns = [f"{layer}, {figure}" for layer in LAYERS.values() for figure in ("mean", "variance")]
-    rows = [["", *columns], ["---", *["---:"] * len(columns)]]
-    rows += [[name, *(f"{each:.1e}" for each in figures)] for name, figures in results.items()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def table_of_errors(results):
+    columns = ["", *(f"{layer}, {figure}" for layer in LAYERS.values() for figure in ("mean", "variance"))]
+    rows = [[name, *(f"{each:.1e}" for each in figures)] for name, figures in results.items()]
+    return table(columns, rows, left=1)
 
 
-def page(arguments):
-    """The whole page, as Markdown."""
-    two, sizes = replicas(), arguments.batch
+def text(request: Request) -> str:
+    """The page; it must be the first use of TensorFlow in the process, as it makes logical devices."""
+    settings, watcher = QUICK if request.quick else Settings(), request.watcher
+    two, sizes = replicas(), settings.batches
     digits = load("digits")
-    x, y = (each[: arguments.examples] for each in (digits.train_images / np.float32(16), digits.train_labels))
-    ours, theirs = (trained(norm, x, y, arguments.epochs) for norm in (BatchNorm, keras.layers.BatchNormalization))
+    x, y = (each[: settings.examples] for each in (digits.train_images / np.float32(16), digits.train_labels))
+    ours, theirs = (trained(norm, x, y, settings.epochs) for norm in (BatchNorm, keras.layers.BatchNormalization))
     strategies = {"": (tf.distribute.get_strategy(), ours), ", 2 replicas": (two, to_sync(ours))}
-    exact = measured(all_ways(ours, x, sizes, strategies), of_the_whole(ours, x))
+    exact = measure(all_ways(ours, x, sizes, strategies), of_the_whole(ours, x), watcher)
     for name, model in (("bn_keras", ours), ("Keras", theirs)):
         exact[f"what training left, {name}"] = errors(statistics_of(model), of_the_whole(model, x))
     single = {}
     for size in [*sizes, EVEN]:
         ways = single_passes(ours, x, size, strategies)
-        single |= measured(ways, of_one_pass(ours, batches_of(x, size)))
+        single |= measure(ways, of_one_pass(ours, batches_of(x, size)), watcher)
     return f"""# How exact recalibrated statistics are
 
-A network of three times convolution, batch norm and ReLU is trained for {arguments.epochs} epochs on {len(x):,} of
-scikit-learn's 8×8 digits, in batches of {BATCHES[0]} with a momentum of {MOMENTUM}. Then the statistics of its batch
-norms over these images are taken anew, its weights as they are. Figures are the worst of {FILTERS} channels: of the
-mean |μ − μ*| / σ*, of the variance |σ²/σ*² − 1|. The last batches are of other sizes: {last_batches(len(x), sizes)}.
-
+{introduction(settings, len(x))}
 ## From what the layers get in inference
 
-The truth is a float64 copy of the network that gets all images as one batch. `sequential=True` measures layer
-after layer. In one pass every batch is normalized by its own moments, as in the paper and PyTorch's `update_bn`:
-exact for the first layer, while the deeper ones see something else than in inference. PyTorch counts all batches
-alike, whatever their sizes. The moving averages start from 0 and 1 and see the same batches again each epoch, with
-fixed weights; "what training left" is from after the training, whose weights moved meanwhile.
-
-{table(exact)}
+{INFERENCE}
+{table_of_errors(exact)}
 
 ## From what one pass can see
 
-The truth is the same float64 copy, which normalizes each batch by its own moments, and takes mean and variance of
-all that each layer was given. Batches of {EVEN} are all of one size: what remains of PyTorch's difference is that it
-averages the unbiased variances within batches, and leaves out what the batches differ by.
-
-{table(single)}
+{ONE_PASS.format(even=EVEN)}
+{table_of_errors(single)}
 
 ---
-Made by `{command(arguments)}`, with fixed seeds. Not to be edited. Two replicas are two logical
-processors, each with a half of every batch and synchronized batch norm.
-Versions: {versions()}, Python {platform.python_version()} on {platform.machine()}.{left_out()}
+The seeds are fixed. Two replicas are two logical processors, each with half of every batch and synchronized batch norm.
+Versions: {facts(versions(*OPTIONAL))}, Python {platform.python_version()} on {platform.machine()}.{left_out()}
 """
 
 
-def last_batches(count, sizes):
-    return " and ".join(f"{count % size or size} instead of {size}" for size in sizes)
+def introduction(settings, examples):
+    last = " and ".join(f"{examples % size or size} instead of {size}" for size in settings.batches)
+    return INTRODUCTION.format(
+        epochs=settings.epochs, examples=examples, batch=TRAINING_BATCH, momentum=MOMENTUM, channels=FILTERS, last=last
+    )
 
 
 def left_out():
-    return "" if found("torch") else "\nLeft out, as not installed: PyTorch (`pip install torch`)."
+    return "" if installed("torch") else "\nLeft out, because it is not installed: PyTorch (`pip install torch`)."
 
 
-def command(arguments):
-    given = [f"--batch {size}" for size in arguments.batch if arguments.batch != BATCHES]
-    given += [f"--examples {arguments.examples}"] * (arguments.examples != EXAMPLES)
-    given += [f"--epochs {arguments.epochs}"] * (arguments.epochs != EPOCHS)
-    return " ".join(["python -m benchmarks.recalibration", *given])
+INTRODUCTION = """\
+A network of three blocks of convolution, batch norm and ReLU trains for {epochs} epochs on {examples:,} of
+scikit-learn's 8×8 digits, in batches of {batch} with a momentum of {momentum}. Then its running statistics are computed
+anew over the same images, with fixed weights. Figures are the worst of {channels} channels: |μ − μ*| / σ* for the mean,
+|σ²/σ*² − 1| for the variance. The last batch of an epoch is smaller: {last}.
+"""
 
+INFERENCE = """\
+The reference is a float64 copy of the network that gets all images as one batch. `sequential=True` measures layer after
+layer. In one pass, each batch is normalized by its own moments, as in the paper and in PyTorch's `update_bn`: that is
+exact for the first layer, but the deeper layers see other inputs than in inference. PyTorch counts all batches alike,
+whatever their sizes. The moving averages start from 0 and 1 and see the same batches every epoch, with fixed weights.
+"What training left" are the statistics after training, which moved the weights meanwhile.
+"""
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=EXAMPLES, help=f"of the digits, default: {EXAMPLES}")
-    parser.add_argument("--batch", type=int, action="append", help=f"sizes of batches, default: {BATCHES}")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of training, default: {EPOCHS}")
-    parser.add_argument("--out", type=pathlib.Path, help="where to write the page (default: only print it)")
-    arguments = parser.parse_args()
-    arguments.batch = arguments.batch or BATCHES
-    text = page(arguments)
-    print(text)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+ONE_PASS = """\
+The reference is the same float64 copy with each batch normalized by its own moments: the mean and variance of all
+inputs that a layer gets. Batches of {even} all have one size. PyTorch still differs on them, because it averages the
+unbiased variances within batches and leaves out the variance between batches.
+"""

@@ -12,7 +12,7 @@ import pytest
 
 from bn_keras.bench.peers import PEERS, Peer
 from bn_keras.bench.results import read_results
-from tests.test_cli import typed
+from tests.cli.runner import typed
 
 QUICK = ["--quick", "--peer", "bn_keras", "--peer", "keras"]
 
@@ -37,7 +37,16 @@ def test_it_prints_the_tables_and_writes_everything(finished):
     assert len(results["cases"]) == 6
     for entry in results["cases"]:
         assert {name: len(peer["ms"]) for name, peer in entry["peers"].items()} == {"bn_keras": 2, "keras": 2}
-    assert {path.name for path in out.iterdir()} == {"results.json", "README.md", "layer.svg", "batch-eager.svg"}
+    assert [path.name for path in out.iterdir()] == ["results.json"]
+    assert f"bn-keras page benchmark --results {out}" in printed
+
+
+def test_the_page_that_it_names_can_be_written(finished, tmp_path):
+    out, *_ = finished
+    code, printed = typed("page", "benchmark", "--results", out, "--out", tmp_path)
+    assert code == 0, printed
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "layer.svg", "batch-eager.svg"}
+    assert printed.split() == [str(tmp_path / name) for name in ("README.md", "batch-eager.svg", "layer.svg")]
 
 
 def test_it_does_not_overwrite_and_resumes(finished):
@@ -57,11 +66,10 @@ def test_it_does_not_overwrite_and_resumes(finished):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--group", "bach"], "There is no group 'bach'. Choose from: batch-bfloat16"),
-        (["--peer", "tensorflow"], "There is no peer 'tensorflow'. Choose from: bn_keras"),
-        (["--peer", "fused_op", "--group", "none"], "There is no group 'none'"),
+        (["--group", "bach"], "Unknown group 'bach'. Choose from: batch-bfloat16"),
+        (["--peer", "tensorflow"], "Unknown peer 'tensorflow'. Choose from: bn_keras"),
+        (["--peer", "fused_op", "--group", "none"], "Unknown group 'none'"),
         (["--rounds", "0"], "'--rounds'"),
-        (["--readme", "no-such-page"], "'no-such-page' does not exist"),
     ],
 )
 def test_typed_wrong(arguments, words, tmp_path, monkeypatch):
@@ -80,7 +88,7 @@ def test_peers_that_are_not_installed_are_left_out(finished, tmp_path, monkeypat
     assert "tf_keras is left out: it needs no_such_package." in printed
     code, printed = typed("bench", "--peer", "tf_keras", "--out", tmp_path / "out")
     assert code == 2
-    assert "None of the peers that are installed" in printed
+    assert "None of the installed peers" in printed
     assert not list(tmp_path.iterdir())
 
 

@@ -1,8 +1,8 @@
-"""Run by `serving.py`: exported models timed in turns with what serves them, in a process without bn_keras.
+"""Times exported models in turns, in a process without bn_keras that `serving.py` starts.
 
     python -I serving_process.py SERVED REQUEST ANSWER
 
-SERVED is `bn_keras/export/served.py`; REQUEST and ANSWER are pickled files of the process that measures and this one.
+SERVED is `bn_keras/export/served.py`. The starting process pickles REQUEST, and this process pickles ANSWER.
 """
 
 import pickle

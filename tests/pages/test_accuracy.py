@@ -1,27 +1,18 @@
-"""The accuracy benchmark on small inputs: our figures stay below what float32 can do."""
+"""The page of accuracy on small inputs: our errors stay below what float32 allows."""
 
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.pages.quick import quick_page
+
 ROUNDOFF = 2.0**-24
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """What the command wrote for mean/std 1 and 10,000."""
-    path = tmp_path_factory.mktemp("accuracy") / "docs" / "accuracy.md"
-    command = [sys.executable, "-m", "benchmarks.accuracy", "--out", str(path), "--layer-norm-shape", "32,64"]
-    command += ["--shape", "8,12,12,4", "--shape", "64,8", "--ratio", "1", "--ratio", "1e4"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    text = path.read_text(encoding="utf-8")
-    assert text in done.stdout
-    return text
+    """The page for mean/std 1 and 10,000."""
+    return quick_page("accuracy", tmp_path_factory.mktemp("accuracy"))[0]
 
 
 def figures(page, section, name):
@@ -63,5 +54,5 @@ def test_the_synchronized_variance_of_keras_cancels(page):
 
 
 def test_the_page_says_how_it_was_made(page):
-    assert "python -m benchmarks.accuracy --shape 8,12,12,4 --shape 64,8 --ratio 1 --ratio 10000" in page
-    assert re.search(r"tensorflow \d+\.\d+", page)
+    assert "| shape | layer | mean/std 1 | mean/std 10,000 |\n| --- | --- | ---: | ---: |" in page
+    assert re.search(r"^Versions: bn_keras \d+\.\d+\.\d+, tensorflow \d+\.\d+.*, Python 3", page, re.MULTILINE)

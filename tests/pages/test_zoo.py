@@ -6,11 +6,18 @@ import re
 
 import pytest
 
-from bn_keras.experiments import ResultsError, draw, pages, read_results, write_pages
+from bn_keras.experiments import ResultsError, draw, read_results
+from bn_keras.lab.results import digest_of
 from bn_keras.models import list_presets
+from bn_keras.pages import zoo
+from bn_keras.pages.registry import PAGES, Request, complete, write
 from tests.experiments.test_analysis import made_up
 
 ZOO = pathlib.Path(__file__).parents[2] / "models"
+
+
+def page_of(path, text):
+    return complete(PAGES["zoo"], path, text)
 
 
 def test_every_preset_has_its_pages():
@@ -22,22 +29,22 @@ def test_a_page_follows_from_its_results(name):
     results = read_results(ZOO / name)
     assert results["recipe"]["preset"] == name
     assert len(results["recipe"]["seeds"]) >= 3
-    assert (ZOO / name / "README.md").read_text(encoding="utf-8") == pages.card_text(results), "run `make zoo`"
-    assert pages.digest_of(ZOO / name / "results.json") in (ZOO / name / "curves.svg").read_text(encoding="utf-8"), (
-        "run `make zoo`"
-    )
+    card, picture = ((ZOO / name / each).read_text(encoding="utf-8") for each in ("README.md", "curves.svg"))
+    assert card == page_of(ZOO / name / "README.md", zoo.card_text(results)), "run `make zoo`"
+    assert digest_of(ZOO / name / "results.json") in picture, "run `make zoo`"
 
 
 def test_the_table_follows_from_the_results():
     entries = {name: read_results(ZOO / name) for name in list_presets()}
-    assert (ZOO / "README.md").read_text(encoding="utf-8") == pages.table_text(entries), "run `make zoo`"
+    path = ZOO / "README.md"
+    assert path.read_text(encoding="utf-8") == page_of(path, zoo.table_text(entries)), "run `make zoo`"
 
 
 def test_pages_are_written_from_results_alone(tmp_path):
     directory = tmp_path / "mlp_sigmoid"
     directory.mkdir()
     (directory / "results.json").write_text(json.dumps(made_up()))
-    written = write_pages(tmp_path)
+    written = write(PAGES["zoo"], tmp_path, Request(results=tmp_path))
     assert [str(path.relative_to(tmp_path)) for path in written] == [
         "mlp_sigmoid/README.md",
         "mlp_sigmoid/curves.svg",
@@ -49,16 +56,17 @@ def test_pages_are_written_from_results_alone(tmp_path):
     assert "4.0× fewer steps, 2.0× less time" in written[2].read_text()
     changed = made_up()
     changed["runs"][4]["accuracy"] = [0.1, 0.9, 0.9, 0.9, 0.9]
-    assert pages.card_text(changed) != card
+    assert zoo.card_text(changed) != zoo.card_text(made_up())
+    assert zoo.card_text(made_up()) in card
 
 
 def test_unfinished_results_are_refused(tmp_path):
     with pytest.raises(ResultsError, match="There is no"):
-        write_pages(tmp_path)
+        zoo.files(Request(results=tmp_path))
     (tmp_path / "mlp_sigmoid").mkdir()
     (tmp_path / "mlp_sigmoid" / "results.json").write_text(json.dumps(made_up() | {"runs": []}))
     with pytest.raises(ResultsError, match="8 runs of the recipe are not in the results"):
-        write_pages(tmp_path)
+        zoo.files(Request(results=tmp_path))
 
 
 def test_a_picture_shows_both_arms_the_target_and_the_crossings(tmp_path):

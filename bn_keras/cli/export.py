@@ -9,18 +9,18 @@ from bn_keras.export.formats import FORMATS
 from bn_keras.export.preprocessing import PREPROCESSING
 
 
-@click.command("export")
+@click.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.argument("out", type=click.Path())
-@click.option("--format", type=click.Choice(FORMATS), default="saved_model", show_default=True, help="Of OUT.")
-@click.option("--fold", is_flag=True, help="Make batch norm a part of the layers beside it.")
-@click.option("--preprocessing", type=click.Choice(PREPROCESSING), help="Of pixels from 0 to 255, within the export.")
+@click.option("--format", type=click.Choice(FORMATS), default="saved_model", show_default=True, help="Format of OUT.")
+@click.option("--fold", is_flag=True, help="Merge batch norm into the layers beside it.")
+@click.option("--preprocessing", type=click.Choice(PREPROCESSING), help="Rescale pixels from 0 to 255 inside OUT.")
 @click.option("--no-check", is_flag=True, help="Do not compare the outputs in a new process.")
 def export(model, out, no_check, **choice):
     """Write MODEL, a .keras file, to OUT for serving without bn_keras.
 
-    A new process that cannot import bn_keras loads what was written and compares its outputs with the model's; only
-    if they are the same, up to rounding, OUT is there at the end. What is there already is not overwritten.
+    A new process that cannot import bn_keras loads OUT and compares its outputs with the model's. OUT stays only if
+    they agree up to rounding. The command overwrites nothing.
     """
     try:
         free_path(out, FORMATS[choice["format"]])

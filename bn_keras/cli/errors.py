@@ -1,0 +1,44 @@
+"""How commands fail: with a sentence and an exit code, 1 for a failure and 2 for a usage error."""
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+
+from bn_keras.lab.results import ResultsError
+
+
+@contextlib.contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turns an `ImportError` in the block into an error that names the extra to install.
+
+    Args:
+        extra: One or more extras, separated by commas, such as `"lab,export"`; `""` leaves errors as they are.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if not extra:
+            raise
+        command = click.get_current_context().command_path
+        raise click.ClickException(
+            f"`{command}` needs packages of the extra {extra!r}: {error}. Install them: pip install 'bn_keras[{extra}]'"
+        ) from None
+
+
+@contextlib.contextmanager
+def explained(usage: type[Exception], interrupted: str) -> Iterator[None]:
+    """Turns errors in the block into errors of the command line.
+
+    Args:
+        usage: The exception that wrong arguments raise.
+        interrupted: What is left after Ctrl-C, and how to continue.
+    """
+    try:
+        yield
+    except usage as error:
+        raise click.UsageError(str(error)) from None
+    except (ResultsError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException(f"Interrupted. {interrupted}") from None

@@ -1,0 +1,40 @@
+"""Pieces of Markdown: tables, sentences and lists of facts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: int | None = None) -> str:
+    """A table. The first `left` columns are aligned to the left and the others to the right; `None` aligns none.
+
+    >>> print(table(["layer", "ms"], [["BatchNorm", 1.5]], left=1))
+    | layer | ms |
+    | --- | ---: |
+    | BatchNorm | 1.5 |
+    """
+    left = len(columns) if left is None else left
+    rule = ["---"] * left + ["---:"] * (len(columns) - left)
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [columns, rule, *rows])
+
+
+def table_of(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table of rows that name their columns, all in the same order."""
+    return table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def sentence(line: str) -> str:
+    """A line with a capital first letter and a full stop."""
+    return line[0].upper() + line[1:] + ("" if line.endswith(".") else ".")
+
+
+def facts(values: Mapping[str, object]) -> str:
+    """Names and values in one line, without the values that are `None`.
+
+    >>> facts({"cores": 2, "memory": None, "system": "Linux"})
+    'cores 2, system Linux'
+    """
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+
+
+def size(shape: Sequence[int]) -> str:
+    """A shape in words: `(32, 56, 56)` is 32×56×56."""
+    return "×".join(map(str, shape))
