@@ -4,7 +4,7 @@ import click
 
 from bn_keras.export import ExportError
 from bn_keras.export import export as export_model
-from bn_keras.export.exporting import free_path
+from bn_keras.export.exporting import TIMEOUT, free_path
 from bn_keras.export.formats import FORMATS
 from bn_keras.export.preprocessing import PREPROCESSING
 
@@ -12,15 +12,17 @@ from bn_keras.export.preprocessing import PREPROCESSING
 @click.command("export")
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.argument("out", type=click.Path())
-@click.option("--format", type=click.Choice(FORMATS), default="saved_model", show_default=True, help="Of OUT.")
-@click.option("--fold", is_flag=True, help="Make batch norm a part of the layers beside it.")
-@click.option("--preprocessing", type=click.Choice(PREPROCESSING), help="Of pixels from 0 to 255, within the export.")
+@click.option("--format", type=click.Choice(FORMATS), default="saved_model", show_default=True, help="Format of OUT.")
+@click.option("--fold", is_flag=True, help="Merge batch norm into the layers beside it.")
+@click.option("--preprocessing", type=click.Choice(PREPROCESSING), help="Scale pixels from 0 to 255 in the export.")
+@click.option("--opset", type=int, help="Version of ONNX' operators.  [default: that of tf2onnx]")
 @click.option("--no-check", is_flag=True, help="Do not compare the outputs in a new process.")
+@click.option("--timeout", type=float, default=TIMEOUT, show_default=True, help="Time limit of the check in seconds.")
 def export(model, out, no_check, **choice):
     """Write MODEL, a .keras file, to OUT for serving without bn_keras.
 
-    A new process that cannot import bn_keras loads what was written and compares its outputs with the model's; only
-    if they are the same, up to rounding, OUT is there at the end. What is there already is not overwritten.
+    A new process that cannot import bn_keras loads the export and compares its outputs with those of the model. OUT is
+    written only if they are equal up to rounding. An existing OUT is not overwritten.
     """
     try:
         free_path(out, FORMATS[choice["format"]])
