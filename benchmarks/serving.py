@@ -104,17 +104,17 @@ def page(rows, rounds):
 <!-- Written by `make serving`; not to be edited here. -->
 # Exported networks where they are served
 
-What `bn_keras.export` writes, served as a user serves it; `python -m benchmarks.serving` makes this page. Each network
-has random weights, and batch norm with random scales, offsets and statistics. It is exported as it is and folded
-(`fold=True`). A process of its own, which cannot import bn_keras, loads both files with {THREADS} threads and answers
-one image. A difference is that of its outputs from those of the Keras model, the largest one over the largest output.
-Latency is the median of {rounds} turns of {CALLS} calls, in which the two alternate; the ratio is taken turn by turn,
-its median, and in brackets the lowest and the highest.
+This page measures files of `bn_keras.export` in the runtimes that serve them; `python -m benchmarks.serving` writes it.
+Each network has random weights, and batch norm with random scales, offsets and statistics. It is exported as it is and
+folded (`fold=True`). A new process, which cannot import bn_keras, loads both files with {THREADS} threads and answers
+one image. A difference is the largest difference from an output of the Keras model, over the largest output. Latency is
+the median of {rounds} turns of {CALLS} calls, in which the two files alternate. The ratio is the median of the ratios of all
+turns, with the lowest and the highest in brackets.
 
 {folding.table(rows)}
 
-Folding pays in TensorFlow. With LiteRT and ONNX Runtime the ratios are within their spread: of inception_small, the ops
-in the files show that both converters make batch norm a part of the convolutions by themselves.
+Folding pays in TensorFlow. In LiteRT and ONNX Runtime the ratios are within their spread: both converters fold batch
+norm into the convolutions themselves, as the ops in the files of inception_small show.
 
 {versions()}.
 """
