@@ -108,8 +108,8 @@ This page measures files of `bn_keras.export` in the runtimes that serve them; `
 Each network has random weights, and batch norm with random scales, offsets and statistics. It is exported as it is and
 folded (`fold=True`). A new process, which cannot import bn_keras, loads both files with {THREADS} threads and answers
 one image. A difference is the largest difference from an output of the Keras model, over the largest output. Latency is
-the median of {rounds} turns of {CALLS} calls, in which the two files alternate. The ratio is the median of the ratios of all
-turns, with the lowest and the highest in brackets.
+the median of {rounds} turns of {CALLS} calls, in which the two files alternate. The ratio is the median over all turns,
+with the lowest and the highest in brackets.
 
 {folding.table(rows)}
 
