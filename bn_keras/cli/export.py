@@ -4,7 +4,7 @@ import click
 
 from bn_keras.export import ExportError
 from bn_keras.export import export as export_model
-from bn_keras.export.exporting import free_path
+from bn_keras.export.exporting import TIMEOUT, free_path
 from bn_keras.export.formats import FORMATS
 from bn_keras.export.preprocessing import PREPROCESSING
 
@@ -15,7 +15,9 @@ from bn_keras.export.preprocessing import PREPROCESSING
 @click.option("--format", type=click.Choice(FORMATS), default="saved_model", show_default=True, help="Format of OUT.")
 @click.option("--fold", is_flag=True, help="Merge batch norm into the layers beside it.")
 @click.option("--preprocessing", type=click.Choice(PREPROCESSING), help="Rescale pixels from 0 to 255 inside OUT.")
+@click.option("--opset", type=int, help="Version of ONNX' operators.  [default: that of tf2onnx]")
 @click.option("--no-check", is_flag=True, help="Do not compare the outputs in a new process.")
+@click.option("--timeout", type=float, default=TIMEOUT, show_default=True, help="Time limit of the check in seconds.")
 def export(model, out, no_check, **choice):
     """Write MODEL, a .keras file, to OUT for serving without bn_keras.
 

@@ -1,17 +1,19 @@
-"""Whether an exported model says what the model says: asked in a new process that cannot import bn_keras."""
+"""Whether an exported model gives the outputs of the model: asked in a new process that cannot import bn_keras."""
 
-import dataclasses
-import os
+import contextvars
 import pathlib
 import pickle
-import subprocess
-import sys
 import tempfile
+import threading
+import time
 
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.export import process
 from bn_keras.export.formats import ExportError, brief
+from bn_keras.export.signature import alike, by_argument
+from bn_keras.surgery.reports import Verified
 from bn_keras.surgery.tree import layers_of
 
 SERVED = pathlib.Path(__file__).with_name("served.py")
@@ -21,52 +23,46 @@ TOLERANCE = 1e-4
 TOLERANCES = {"float16": 4 * 2**-10, "bfloat16": 4 * 2**-7}  # four units of rounding
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """What the check found.
-
-    Attributes:
-        largest_difference: That of all outputs, over the largest value of the output.
-        runtime: The package that the new process served the file with.
-        sizes: Of the batches.
-    """
-
-    largest_difference: float
-    runtime: str
-    sizes: tuple
-
-    def __str__(self):
-        sizes = " and ".join(map(str, self.sizes))
-        off = f"differ by {self.largest_difference:.1e} of the largest" if self.largest_difference else "are the same"
-        return f"Checked in a new process with {self.runtime}, without bn_keras, in batches of {sizes}: outputs {off}."
-
-
-def batches_of(endpoint, examples, pixels):
-    """A batch of one and one of several, in the structure that the model takes.
+def batches_of(endpoint, examples, pixels: bool) -> list[dict]:
+    """A batch of one and one of several, by argument of the model's call; one batch where its size is fixed.
 
     Args:
         endpoint: An `Endpoint`.
         examples: The inputs that a user gave, or `None` for random ones.
-        pixels: Whether random floats are to be pixels, from 0 to 255.
+        pixels: Whether random numbers are pixels, from 0 to 255.
 
     Raises:
-        ValueError: For examples of other shapes or another structure; for an input that nothing random can be made for.
+        ValueError: For examples of other shapes or another structure; for an input that has no random values.
     """
+    signature = endpoint.signature
     if examples is None:
-        random = np.random.default_rng(0)
-        every = [made_up(spec, pixels, random) for spec in tf.nest.flatten(endpoint.specs)]
+        random, count = np.random.default_rng(0), signature.batch or SEVERAL
+        every = [made_up(spec, count, pixels, random) for spec in signature.specs]
     else:
-        every = [given(spec, value) for spec, value in zip(*alike(endpoint.specs, examples), strict=True)]
+        values = by_argument(endpoint.model, examples, "examples")
+        flat = [pair for name, specs in signature.arguments.items() for pair in pairs(name, specs, values)]
+        every = [given(spec, value) for spec, value in flat]
     sizes = {len(each) for each in every}
     if len(sizes) != 1 or sizes == {0}:
         raise ValueError(f"Expected the same number of `examples` of each input, ≥ 1. Received: {sorted(sizes)}.")
-    if sizes == {1}:
-        every = [np.repeat(each, SEVERAL, axis=0) for each in every]
-    return [tf.nest.pack_sequence_as(endpoint.specs, batch) for batch in ([each[:1] for each in every], every)]
+    (size,) = sizes
+    counts = [signature.batch] if signature.batch else [1, size if size > 1 else SEVERAL]
+    return [signature.pack([repeated(each, count) for each in every]) for count in counts]
 
 
-def made_up(spec, pixels, random):
-    shape = [SEVERAL, *(UNKNOWN_SIZE if size is None else size for size in spec.shape[1:])]
+def pairs(name, specs, values):
+    """The specs of one argument with the examples for them."""
+    if name not in values:
+        raise ValueError(f"`examples` must have a value for the argument {name!r} of the model's call.")
+    return zip(*alike({name: specs}, {name: values[name]}, "examples"), strict=True)
+
+
+def repeated(values, count):
+    return values[np.arange(count) % len(values)]
+
+
+def made_up(spec, count, pixels, random):
+    shape = [count, *(UNKNOWN_SIZE if size is None else size for size in spec.shape[1:])]
     if pixels:
         values = random.integers(0, 256, shape)
     elif spec.dtype.is_floating:
@@ -80,81 +76,97 @@ def made_up(spec, pixels, random):
     return values.astype(spec.dtype.as_numpy_dtype)
 
 
-def alike(specs, examples):
-    """Both flat, if they have the same structure."""
-    flat = tf.nest.flatten(specs)
-    if len(flat) == 1 and not tf.nest.is_nested(examples):
-        return flat, [examples]
-    try:
-        tf.nest.assert_same_structure(specs, examples)
-    except (TypeError, ValueError):
-        names, kind = ", ".join(spec.name for spec in flat), type(examples).__name__
-        raise ValueError(
-            f"`examples` must have the structure of the model's inputs, {names}. Received: a {kind}."
-        ) from None
-    return flat, tf.nest.flatten(examples)
-
-
 def given(spec, value):
     value = np.asarray(value)
-    if not spec.shape.is_compatible_with(value.shape):
+    if not tf.TensorShape([None, *spec.shape[1:]]).is_compatible_with(value.shape):
         raise ValueError(
             f"`examples` of the input {spec.name!r} must have shape {spec.shape}. Received: {value.shape}."
         )
     return value.astype(spec.dtype.as_numpy_dtype)
 
 
-def tolerance_of(model):
+def tolerance_of(model) -> float:
     """How large a difference may be: that of the lowest dtype that the model computes in."""
     return max(TOLERANCES.get(layer.compute_dtype, TOLERANCE) for layer in layers_of(model))
 
 
-def check(reference, tolerance, endpoint, batches, format, path):
-    """Compares an exported file with a function that says what is right.
+def check(reference, tolerance: float, endpoint, batches: list, format: str, path, timeout: float, how: str):
+    """Compares an exported file with the model.
 
     Args:
-        reference: The function of a batch; it is called on the processor, as the file will be.
+        reference: The function of a batch that is right; it is called on the processor, as the file will be.
         tolerance: The largest difference that is allowed, over the largest value of an output.
         endpoint: The `Endpoint` that was exported.
-        batches: Those of `batches_of`.
+        batches: The batches of `batches_of`.
         format: The name of the format.
         path: The file or folder.
+        timeout: The time limit in seconds, for the model and for the new process together.
+        how: What the batches are, for the report.
 
     Returns:
-        A `Check`.
+        A `Verified`.
 
     Raises:
-        ExportError: When the file cannot be loaded and run there, when outputs differ, when there is a collective op.
+        ExportError: When the file cannot be loaded and run there, when outputs differ, when the time is over.
     """
-    here = [values_of(reference, batch) for batch in batches]
-    said = answer_of(endpoint, batches, format, path)
-    if said["collectives"]:
+    end = time.monotonic() + timeout
+    try:
+        here = within(timeout, lambda: [values_of(reference, batch) for batch in batches])
+        there = answer_of(endpoint, batches, format, path, max(0.0, end - time.monotonic()))
+    except TimeoutError as error:
         raise ExportError(
-            f"The export has collective ops in its graph: {', '.join(said['collectives'])}. A layer of another library "
-            "communicates in inference too: leave it out of the model."
-        )
-    difference = float(np.max(list(map(largest_difference, here, said["outputs"]))))
+            f"The check did not end within {timeout:g} s: {error}. Nothing was written. Pass a larger `timeout` to "
+            "`export` if the model is slow, or fewer `examples`; check=False exports it without a check."
+        ) from None
+    difference = float(np.max(list(map(largest_difference, here, there["outputs"]))))
     if not difference <= tolerance:
         off = f"differ by {difference:.1e} of the largest" if np.isfinite(difference) else "have another shape or NaN"
         raise ExportError(
-            f"With {said['runtime']} the export does not say what the model says: outputs {off}, expected ≤ "
-            f"{tolerance:.0e}. Nothing was written. A model that draws random numbers in inference cannot be checked; "
-            "check=False exports it."
+            f"With {there['runtime']} the export differs from the model: outputs {off}, expected ≤ {tolerance:.0e}. "
+            "Nothing was written. A model that draws random numbers in inference cannot be checked; check=False "
+            "exports it."
         )
-    return Check(difference, said["runtime"], tuple(map(size_of, batches)))
+    sizes = " and ".join(str(size_of(batch)) for batch in batches)
+    return Verified(
+        difference, f"{how} in batches of {sizes}, in a new process with {there['runtime']}, without bn_keras"
+    )
+
+
+def within(seconds: float, function):
+    """The result of a function, which runs in a thread of its own: one that never returns is left behind.
+
+    Raises:
+        TimeoutError: When the function takes longer.
+    """
+    results, errors, context = [], [], contextvars.copy_context()
+
+    def run():
+        try:
+            results.append(context.run(function))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError("the model itself has not answered")
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def values_of(reference, batch):
-    """What the model itself says."""
+    """The outputs of the model itself, for one batch."""
     try:
         with tf.device("CPU:0"):
-            outputs = [each.numpy() for each in tf.nest.flatten(reference(batch))]
+            outputs = [each.numpy() for each in tf.nest.flatten(reference(tf.nest.map_structure(tf.constant, batch)))]
     except Exception as error:
         raise ExportError(
             f"The model itself cannot be called with a batch of {size_of(batch)}: {brief(error)}"
         ) from error
-    if any(np.isnan(each.astype(np.float64)).any() for each in outputs):
-        raise ExportError("The model itself says NaN. Pass `examples` that it has numbers for, or see to its weights.")
+    if any(each.dtype != object and np.isnan(each.astype(np.float64)).any() for each in outputs):
+        raise ExportError("An output of the model itself is NaN. Pass other `examples`, or repair its weights.")
     return outputs
 
 
@@ -163,32 +175,32 @@ def size_of(batch):
 
 
 def largest_difference(here, there):
-    """That of the outputs for one batch, over the largest value of each; infinite or NaN where they do not compare."""
+    """The largest difference of the outputs for one batch, over the largest value of each output.
+
+    It is infinite or NaN where outputs cannot be compared, and infinite where strings differ.
+    """
     found = []
     for right, value in zip(here, there, strict=True):
-        right, value = np.asarray(right, np.float64), np.asarray(value, np.float64)
-        if right.shape != value.shape:
+        if right.shape != np.shape(value):
             return np.inf
+        if right.dtype == object:
+            found.append(0.0 if np.array_equal(right, value) else np.inf)
+            continue
+        right, value = np.asarray(right, np.float64), np.asarray(value, np.float64)
         other = right != value  # what is infinite here may be so there
         largest = np.abs(right[np.isfinite(right)]).max(initial=0) or 1.0
         found.append(np.abs(value[other] - right[other]).max(initial=0) / largest)
     return np.max(found)
 
 
-def answer_of(endpoint, batches, format, path):
-    """What the new process answers."""
-    if format != "saved_model":
-        batches = [dict(zip(endpoint.inputs, tf.nest.flatten(batch), strict=True)) for batch in batches]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+def answer_of(endpoint, batches, format, path, seconds):
+    """The answer of the new process."""
+    named = [dict(zip(endpoint.inputs, tf.nest.flatten(list(batch.values())), strict=True)) for batch in batches]
     with tempfile.TemporaryDirectory() as folder:
         request, answer = pathlib.Path(folder, "request"), pathlib.Path(folder, "answer")
-        request.write_bytes(pickle.dumps({"batches": batches, "outputs": list(endpoint.outputs)}))
-        process = subprocess.run(
-            [sys.executable, "-I", str(SERVED), format, str(path), str(request), str(answer)],
-            env=environment | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if process.returncode == 0:
-            return pickle.loads(answer.read_bytes())
-    last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    raise ExportError(f"The export cannot be served: a new process ended with code {process.returncode}: {last[:300]}")
+        request.write_bytes(pickle.dumps({"batches": named, "outputs": list(endpoint.outputs)}))
+        try:
+            process.run(SERVED, format, *map(str, (path, request, answer)), seconds=seconds)
+        except process.ProcessError as error:
+            raise ExportError(f"The export cannot be served: {error}") from error
+        return pickle.loads(answer.read_bytes())

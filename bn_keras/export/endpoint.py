@@ -1,14 +1,14 @@
-"""What an exported model offers: a function of named inputs of any batch size, with named outputs."""
+"""What an exported model offers: a function of named inputs, with named outputs."""
 
+import inspect
 import re
 
-import keras
 import tensorflow as tf
 
 from bn_keras.export.formats import ExportError, brief
-from bn_keras.surgery.tree import is_graph
+from bn_keras.export.signature import Signature, called
 
-AUTOMATIC = re.compile(r"keras_tensor(_\d+)?")  # with a number that depends on what else the process has made
+COMMUNICATES = re.compile("Collective|Nccl|Horovod|CrossReplica|AllReduce|AllToAll", re.IGNORECASE)
 
 
 class Endpoint:
@@ -16,78 +16,86 @@ class Endpoint:
 
     Attributes:
         model: The Keras model.
-        specs: A `tf.TensorSpec` for each input, in the structure that the model takes.
-        function: A `tf.function` of one argument of that structure; it returns what the model returns.
-        inputs, outputs: Their names. An input has that of its `keras.Input`, or `inputs` (of several `inputs_0`, …)
-            where that was given none; an output has its key where the model returns a dict, or else `output_0`, ….
+        signature: A `Signature`.
+        function: A `tf.function` with the arguments of the signature; it returns what the model returns.
+        concrete: Its concrete function.
+        inputs, outputs: Their names. An output has its key where the model returns a dict, or else `output_0`, ….
+
+    Args:
+        front: A Keras model that the only input goes through first, or `None`.
 
     Raises:
-        ExportError: When the model cannot be traced with such inputs.
+        ExportError: When the model cannot be traced with such inputs, or communicates with other devices.
         ValueError: For outputs that cannot have a name each.
 
     Example:
 
+    >>> import keras
+    >>> from bn_keras.export.signature import signature_of
     >>> x = keras.Input((3,), name="x")
-    >>> endpoint = Endpoint(keras.Model(x, {"double": 2 * x}))
+    >>> model = keras.Model(x, {"double": 2 * x})
+    >>> endpoint = Endpoint(model, signature_of(model))
     >>> endpoint.inputs, endpoint.outputs
     (('x',), ('double',))
     """
 
-    def __init__(self, model):
-        self.model, self.specs = model, specs_of(model)
-        self.function = tf.function(lambda x: model(x, training=False), input_signature=[self.specs], autograph=False)
-        self.inputs = tuple(spec.name for spec in tf.nest.flatten(self.specs))
+    def __init__(self, model, signature: Signature, front=None):
+        self.model, self.signature, self.front = model, signature, front
+        self.inputs = tuple(spec.name for spec in signature.specs)
+        specs = list(signature.arguments.values())
+        self.function = tf.function(with_parameters(self.run, signature), input_signature=specs, autograph=False)
         try:
-            traced = self.function.get_concrete_function()
+            self.concrete = self.function.get_concrete_function()
         except Exception as error:
-            raise ExportError(f"The model {model.name!r} cannot be traced for {self.specs}: {brief(error)}") from error
-        self.outputs = tuple(named(traced.structured_outputs))
+            raise ExportError(f"The model {model.name!r} cannot be traced for {specs}: {brief(error)}") from error
+        self.outputs = names_of(self.concrete.structured_outputs)
+        communicating = sorted({op for op in ops_of(self.concrete) if COMMUNICATES.search(op)})
+        if communicating:
+            raise ExportError(
+                f"The model {model.name!r} has collective ops in its graph: {', '.join(communicating)}. A layer of "
+                "another library communicates in inference too: leave it out of the model."
+            )
 
-    def named_function(self):
-        """The same function with a dict of its outputs by name."""
-        return tf.function(lambda x: named(self.function(x)), input_signature=[self.specs], autograph=False)
+    def run(self, arguments: dict):
+        return through(self.front, self.model, arguments)
 
 
-def named(outputs):
-    """The outputs of a model by name, in the order of `tf.nest.flatten`."""
+def through(front, model, arguments: dict):
+    """The outputs of a model for values by argument, of which the only one goes through another model first."""
+    if front is not None:
+        arguments = {name: front(value) for name, value in arguments.items()}
+    return called(model, arguments)
+
+
+def with_parameters(function, signature):
+    """A function of a dict, as a function with the keys as its parameters."""
+
+    def serve(*values):
+        return function(dict(zip(signature.arguments, values, strict=True)))
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    serve.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in signature.arguments])
+    return serve
+
+
+def ops_of(concrete) -> set[str]:
+    """The types of all ops of a concrete function, and of the functions that it calls."""
+    definition = concrete.graph.as_graph_def()
+    nodes = [*definition.node, *(node for each in definition.library.function for node in each.node_def)]
+    return {node.op for node in nodes}
+
+
+def names_of(outputs) -> tuple[str, ...]:
+    """The names of a model's outputs, in the order of `tf.nest.flatten`."""
     if isinstance(outputs, dict):
         by_name = {str(name): outputs[name] for name in sorted(outputs)}
     else:
         each = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         by_name = {f"output_{i}": output for i, output in enumerate(each)}
-    if any(tf.nest.is_nested(output) for output in by_name.values()):
+    if not by_name or not all(isinstance(output, (tf.Tensor, tf.TensorSpec)) for output in by_name.values()):
+        kinds = tf.nest.map_structure(lambda output: getattr(output, "shape", type(output).__name__), outputs)
         raise ValueError(
-            f"The outputs of an exported model have a name each. Expected a tensor, or a list or dict of tensors. "
-            f"Received: {tf.nest.map_structure(lambda output: output.shape.as_list(), outputs)}."
+            "The outputs of an exported model have a name each. Expected a tensor, or a list or dict of tensors. "
+            f"Received: {kinds}."
         )
-    return by_name
-
-
-def specs_of(model):
-    """A `tf.TensorSpec` for each input, in their structure, with a name and a batch of any size."""
-    if is_graph(model):
-        tensors = model.input
-    elif isinstance(model, keras.Sequential):
-        (tensors,) = model.inputs
-    else:  # a class of its own: what its first call was given
-        return specs_of_shapes(model.get_build_config()["input_shape"], model.variable_dtype, "inputs")
-    flat = tf.nest.flatten(tensors)
-    names = [f"inputs_{i}" for i in range(len(flat))] if len(flat) > 1 else ["inputs"]
-    specs = [
-        tf.TensorSpec([None, *each.shape[1:]], each.dtype, name if AUTOMATIC.fullmatch(each.name) else plain(each.name))
-        for each, name in zip(flat, names, strict=True)
-    ]
-    return tf.nest.pack_sequence_as(tensors, specs)
-
-
-def plain(name):
-    """A name that can stand in every signature."""
-    return re.sub(r"\W", "_", name)
-
-
-def specs_of_shapes(shapes, dtype, name):
-    if isinstance(shapes, dict):
-        return {key: specs_of_shapes(shape, dtype, plain(key)) for key, shape in shapes.items()}
-    if any(isinstance(size, (list, tuple, dict)) for size in shapes):
-        return [specs_of_shapes(shape, dtype, f"{name}_{i}") for i, shape in enumerate(shapes)]
-    return tf.TensorSpec([None, *shapes[1:]], dtype, name)
+    return tuple(by_name)

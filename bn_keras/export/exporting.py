@@ -7,89 +7,128 @@ import pathlib
 import re
 import shutil
 import tempfile
+import threading
 import time
 import zipfile
 
 import keras
 import tensorflow as tf
 
+from bn_keras import surgery
 from bn_keras.export import check as checking
-from bn_keras.export.endpoint import Endpoint
-from bn_keras.export.formats import FORMATS, brief, format_named
-from bn_keras.export.preprocessing import in_front, preprocessor
-from bn_keras.surgery import fold as fold_batch_norm
-from bn_keras.surgery.rewrite import rewrite
+from bn_keras.export.endpoint import Endpoint, through
+from bn_keras.export.formats import FORMATS, brief, format_named, known_opset
+from bn_keras.export.preprocessing import preprocessor
+from bn_keras.export.signature import signature_of
+from bn_keras.surgery.reports import Report, Verified
+
+TIMEOUT = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was exported; `str()` of it says so in two lines.
+    """An export; `str()` of it is two lines of text.
 
     Attributes:
-        path: Where it is.
+        path: The path of the file or folder.
         format: `"saved_model"`, `"tflite"` or `"onnx"`.
         bytes: The size of the file, or of all files of the folder.
         seconds: How long the export took, without the check.
         inputs, outputs: Their names in the signature.
-        check: A `Check`: how far off the outputs are, and with what that was found; `None` without a check.
+        verified: A `bn_keras.surgery.report.Verified`: whether outputs were compared, and how far apart they are.
+        report: The report of `bn_keras.surgery.fold`; `None` without `fold=True`.
     """
 
     path: pathlib.Path
     format: str
     bytes: int
     seconds: float
-    inputs: tuple
-    outputs: tuple
-    check: checking.Check | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    verified: Verified
+    report: Report | None = None
 
     @property
-    def largest_difference(self):
+    def largest_difference(self) -> float | None:
         """The largest difference of an output over the largest output; `None` without a check."""
-        return self.check and self.check.largest_difference
+        return self.verified.largest_difference
 
     def __str__(self):
         signature = f"({', '.join(self.inputs)}) → {', '.join(self.outputs)}"
         what = f"{FORMATS[self.format].title} {self.path}"
-        return f"{what}: {size_text(self.bytes)} in {self.seconds:.1f} s, {signature}\n{self.check or 'Not checked.'}"
+        return f"{what}: {size_text(self.bytes)} in {self.seconds:.1f} s, {signature}\n{self.verified}"
 
 
 def export(
-    model, path, *, format="saved_model", fold=False, preprocessing=None, examples=None, check=True, report=print
-):
-    """Writes a model to a file that is served without bn_keras, and proves that it says the same there.
+    model,
+    path,
+    *,
+    format="saved_model",
+    fold=False,
+    preprocessing=None,
+    input_signature=None,
+    opset=None,
+    examples=None,
+    check=True,
+    timeout=TIMEOUT,
+    custom_objects=None,
+    report=print,
+) -> Exported:
+    """Writes a model to a file that is served without bn_keras, and checks that the file gives the model's outputs.
 
-    The check loads the file in a new Python process that cannot import bn_keras, with what it is served with, and
+    The check loads the file in a new Python process that cannot import bn_keras, with the runtime of the format, and
     compares the outputs, on the processor, for a batch of one and for one of several. They may differ by 1e-4 of the
-    largest output; where the model computes in float16 or bfloat16, by four units of its rounding. A SavedModel must
-    hold no collective op, whatever strategy the model was trained under. Only then the file comes to `path`; whatever
-    else happens, Ctrl-C too, nothing is there.
+    largest output; where the model computes in float16 or bfloat16, by four units of its rounding. The file comes to
+    `path` only then; after an error or Ctrl-C nothing is there. A model that communicates with other devices in
+    inference is refused before anything runs.
+
+    The names of the inputs do not depend on the process. An input has the name of its `keras.Input`, if it was given
+    one; its key, where inputs are a dict; the name of its argument, where `call` has several; else `inputs`, or of
+    several `inputs_0`, ….
+
+    Keras keeps the input shapes of a subclassed model, and forgets their dtypes. `export` traces such a model with
+    floats. An input that the model casts to integers before it computes anything, as `Embedding` does, becomes an
+    int32 input; all others stay floats. If a model with one input cannot be traced with floats, the input is int32 or
+    string, whichever the model can be traced with. An argument of `call` with a default is left out.
+    `input_signature` overrides all of this, and anything else is an error that asks for it.
 
     Args:
-        model: A Keras model that has been built, or the path of a `.keras` file. One that lives in a `tf.distribute`
-            strategy needs no preparation: what is exported has one plain variable for each that the replicas share.
-            Of several workers one makes the call.
-        path: A file or folder that is not there yet. Folders that it is in are made.
+        model: A Keras model that has been built, or the path of a `.keras` file. A model that lives in a
+            `tf.distribute` strategy needs no preparation: the file holds one plain variable for each that the replicas
+            share. Of several workers one makes the call.
+        path: A file or folder that is not there yet. `export` makes the folders that it is in.
         format: `"saved_model"` for TensorFlow and TF Serving: a folder, served as `serve`, and as the signatures
             `serve` and `serving_default`; `"tflite"` for LiteRT, `….tflite`, signature `serve`; `"onnx"`, `….onnx`,
-            with the extra `export`. The batch dimension is dynamic.
-        fold: Whether batch norm becomes a part of the layers beside it first: `bn_keras.surgery.fold`.
-        preprocessing: What the exported model does to pixels, so that it takes floats from 0 to 255: `"unit"` scales
+            with the extra `export`.
+        fold: Whether to merge batch norm into the layers beside it first: `bn_keras.surgery.fold`.
+        preprocessing: How the exported model scales pixels, so that it takes numbers from 0 to 255: `"unit"` scales
             them to 0…1, `"tf"` to −1…1, `"torch"` and `"caffe"` by ImageNet's channels as
             `keras.applications.imagenet_utils.preprocess_input` does; `None` for nothing.
-        examples: Inputs for the check, as the exported model takes them, at least one. `None` for three random ones:
-            normal, or pixels where there is preprocessing, or 0 and 1 for integers; a size that is not known is 32.
+        input_signature: The inputs, in the structure that the model takes: objects with `shape`, `dtype` and perhaps
+            `name`, such as `tf.TensorSpec`, `keras.InputSpec` or `keras.Input`. Where the `call` of a subclassed model
+            has several arguments, a tuple has the inputs of each, or a dict by the arguments' names. The first
+            dimension is the batch: `None` for any size, or the one size that is served. `None` for the inputs that the
+            model declares.
+        opset: The version of ONNX' operators, from 9; `None` for the default of tf2onnx.
+        examples: Inputs for the check, as the exported model takes them, at least one; for several arguments of `call`
+            a tuple or dict, as above. `None` for three random ones: normal, or pixels where there is preprocessing, or
+            0 and 1 for integers; an unknown size is 32.
         check: Whether to check.
-        report: Called with a text when it is done, and when batch norm is folded; `None` for nobody.
+        timeout: The time limit of the check in seconds, 300 by default. When it is over, the new process is killed
+            with all its children.
+        custom_objects: A dict of classes and functions by name that a `.keras` file needs.
+        report: Called with a text when batch norm is folded and when the export is done; `None` for nobody.
 
     Returns:
         An `Exported`. The given model is as it was.
 
     Raises:
-        ExportError: A `RuntimeError`, when the format cannot hold the model, or the check fails.
+        ExportError: A `RuntimeError`, when the format cannot hold the model, when its inputs cannot be known, when it
+            communicates, or when the check fails or takes too long.
         ImportError: When a package that the format needs is missing, with its name.
         FileExistsError: When there is something at `path`.
         ValueError, TypeError: For an argument that cannot be, with what can; within `strategy.scope()`; for a model
-            that has to be copied and cannot be, as in `bn_keras.surgery.from_keras`.
+            that has to be folded and cannot be copied, as in `bn_keras.surgery.from_keras`.
 
     Example:
 
@@ -107,27 +146,43 @@ def export(
     path = free_path(path, chosen)
     if tf.distribute.has_strategy():
         raise ValueError("An exported model belongs to no strategy. Call export outside of strategy.scope().")
+    if not 0 < timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(f"`timeout` must be a number of seconds > 0. Received: {timeout!r}.")
     chosen.require(check)
-    model = loaded(model)
-    front = preprocessor(preprocessing, model)
-    endpoint = Endpoint(to_be_exported(model, fold, front, report))
+    opset = known_opset(opset, chosen)
+    model = loaded(model, custom_objects)
+    signature = signature_of(model, input_signature)
+    front = preprocessor(preprocessing, model, signature)
+    exported_model, folding = folded(model, report) if fold else (model, None)
+    endpoint = Endpoint(exported_model, signature, front)
     batches = checking.batches_of(endpoint, examples, pixels=front is not None) if check else []
     with beside(path) as draft:
         started = time.monotonic()
-        chosen.write(endpoint, draft)
-        seconds, found = time.monotonic() - started, None
+        chosen.write(endpoint, draft, opset)
+        seconds, verified = time.monotonic() - started, Verified(None, "check=False")
         if check:
-            reference = lambda x: model(front(x) if front else x, training=False)  # noqa: E731
-            found = checking.check(reference, checking.tolerance_of(model), endpoint, batches, format, draft)
-        exported = Exported(path, format, bytes_of(draft), seconds, endpoint.inputs, endpoint.outputs, found)
+            reference, tolerance = (lambda batch: through(front, model, batch)), checking.tolerance_of(model)
+            how = "made-up inputs" if examples is None else "the examples"
+            verified = checking.check(reference, tolerance, endpoint, batches, format, draft, timeout, how)
+        size = bytes_of(draft)
         move(draft, path)
+    exported = Exported(path, format, size, seconds, endpoint.inputs, endpoint.outputs, verified, folding)
     if report is not None:
         report(str(exported))
     return exported
 
 
+def folded(model, report):
+    """A folded copy of a model, and the report of the folding."""
+    copy = surgery.fold(model, report=None)
+    folding = surgery.report(copy)
+    if report is not None:
+        report(str(folding))
+    return copy, folding
+
+
 def free_path(path, chosen):
-    """The path, if something of that format can come to be there."""
+    """The path, if a file of that format can be written there."""
     if "://" in str(path):
         raise ValueError(f"Expected a path of this machine. Received: {path!r}. Export to one, and copy it from there.")
     path = pathlib.Path(path)
@@ -144,24 +199,16 @@ def free_path(path, chosen):
 
 
 def existing(path):
-    """What is there of the folders that a path is in, the innermost."""
+    """The innermost folder above a path that exists."""
     return next(folder for folder in path.absolute().parents if os.path.lexists(folder))
 
 
-def loaded(model):
-    """The model, read from a file if that is what is given."""
+def loaded(model, custom_objects):
+    """The model, read from a file if it is a path."""
     if isinstance(model, (str, os.PathLike)):
-        if not os.path.isfile(model):
-            raise FileNotFoundError(f"There is no file {str(model)!r}. Expected a .keras file, as model.save writes.")
-        if not zipfile.is_zipfile(model):
-            raise ValueError(f"{str(model)!r} is no .keras file: those are zip archives, as model.save writes.")
-        try:
-            model = keras.saving.load_model(model, compile=False)
-        except Exception as error:
-            unknown = re.search(r"Could not (?:locate|deserialize) class '(\w+)'", str(error))
-            advice = "Load it in Python with custom_objects and export the model."
-            why = f"its class {unknown[1]!r} is not known here. {advice}" if unknown else brief(error)
-            raise ValueError(f"{str(model)!r} cannot be read as a Keras model: {why}") from error
+        model = read(model, custom_objects)
+    elif custom_objects is not None:
+        raise ValueError("`custom_objects` belongs to the path of a .keras file. Received: a model. Leave it out.")
     if not isinstance(model, keras.Model):
         raise TypeError(f"Expected a Keras model or the path of one. Received: {model!r} (of {type(model).__name__}).")
     if not model.built:
@@ -171,18 +218,23 @@ def loaded(model):
     return model
 
 
-def to_be_exported(model, fold, front, report):
-    """The model itself, or a copy where something is changed: a call within another model leaves a mark on it."""
-    if fold:
-        model = fold_batch_norm(model, report=report and (lambda rows: report(str(rows))))
-    elif front:
-        model = rewrite(model, {})[0]
-    return in_front(front, model) if front else model
+def read(path, custom_objects):
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no file {str(path)!r}. Expected a .keras file, as model.save writes.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{str(path)!r} is no .keras file: those are zip archives, as model.save writes.")
+    try:
+        return keras.saving.load_model(path, custom_objects=custom_objects, compile=False)
+    except Exception as error:
+        unknown = re.search(r"Could not (?:locate|deserialize) class '(\w+)'", str(error))
+        advice = "Call export in Python, with the class in `custom_objects`."
+        why = f"its class {unknown[1]!r} is not known here. {advice}" if unknown else brief(error)
+        raise ValueError(f"{str(path)!r} cannot be read as a Keras model: {why}") from error
 
 
 @contextlib.contextmanager
 def beside(path):
-    """Where to write what is moved to a path at the end: on the same disk, and removed whatever happens."""
+    """A place for a file until it is moved to its path: on the same disk, and removed whatever happens."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=existing(path)))
     try:
         yield folder / path.name

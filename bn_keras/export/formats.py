@@ -1,24 +1,24 @@
 """The formats a model can be exported to: how each is written, and what that needs."""
 
-import contextlib
 import dataclasses
 import difflib
 import importlib.util
-import io
-import logging
+import json
+import pathlib
 import re
 import tempfile
-import typing
-import warnings
 
-import keras
 import tensorflow as tf
 
+from bn_keras.export import process
+
 ENDPOINT = "serve"
+CONVERT = pathlib.Path(__file__).with_name("convert.py")
+OLDEST_OPSET = 9  # before it, ONNX lists constants among the inputs
 
 
 class ExportError(RuntimeError):
-    """A model that a format cannot hold, or an export that does not say what the model says."""
+    """A format cannot hold the model, or the exported model differs from the model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +26,20 @@ class Format:
     """A format.
 
     Attributes:
-        title: What it is called in a sentence.
-        suffix: What the name of the file ends in; `""` for a folder.
-        writer: A function of an `Endpoint` and the path to write to.
-        needs: The packages that the writer imports.
-        runtime: The package that serves it, where that is another one.
+        name: The `format` argument of `export`.
+        title: The name in a sentence.
+        suffix: The end of the file's name; `""` for a folder.
+        needs: The packages that the conversion imports.
+        runtime: The package that serves the file, where that is another one.
     """
 
+    name: str
     title: str
     suffix: str
-    writer: typing.Callable
     needs: tuple = ()
     runtime: tuple = ()
 
-    def require(self, check):
+    def require(self, check: bool) -> None:
         """Raises an `ImportError` that names what is missing."""
         needed = self.needs + (self.runtime if check else ())
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -49,16 +49,29 @@ class Format:
                 "Install what is missing: pip install 'bn_keras[export]'"
             )
 
-    def write(self, endpoint, path):
+    def write(self, endpoint, path: pathlib.Path, opset: int | None = None) -> None:
+        """Writes an `Endpoint` to a path, with an opset where the format is ONNX."""
         try:
-            with quiet():
-                self.writer(endpoint, path)
+            if self.name == "saved_model":
+                write_saved_model(endpoint, path)
+            else:
+                convert(self.name, endpoint, path, opset)
         except Exception as error:
             name = endpoint.model.name
             raise ExportError(f"The model {name!r} cannot be exported to {self.title}: {brief(error)}") from error
 
 
-def format_named(name):
+FORMATS = {
+    format.name: format
+    for format in (
+        Format("saved_model", "SavedModel", ""),
+        Format("tflite", "LiteRT", ".tflite"),
+        Format("onnx", "ONNX", ".onnx", ("tf2onnx", "onnx"), ("onnxruntime",)),
+    )
+}
+
+
+def format_named(name: str) -> Format:
     if name not in FORMATS:
         near = difflib.get_close_matches(str(name), FORMATS, n=1)
         raise ValueError(
@@ -68,49 +81,48 @@ def format_named(name):
     return FORMATS[name]
 
 
-def write_saved_model(endpoint, path):
-    """With each variable once: an archive that tracks a model holds them twice, so it does for look-up tables alone."""
-    archive = keras.export.ExportArchive()
+def known_opset(opset: int | None, format: Format) -> int | None:
+    """The opset, if the format has opsets and tf2onnx writes this one."""
+    if opset is None:
+        return None
+    if format.name != "onnx":
+        raise ValueError(f"`opset` belongs to format='onnx'. Received: opset={opset!r} and format={format.name!r}.")
+    from tf2onnx.constants import OPSET_TO_IR_VERSION
+
+    newest = max(OPSET_TO_IR_VERSION)
+    if isinstance(opset, bool) or not isinstance(opset, int) or not OLDEST_OPSET <= opset <= newest:
+        raise ValueError(
+            f"`opset` must be a whole number from {OLDEST_OPSET} to {newest}, the newest that the installed tf2onnx "
+            f"writes. Received: {opset!r}. None is the default of tf2onnx."
+        )
+    return opset
+
+
+def write_saved_model(endpoint, path: pathlib.Path) -> None:
+    """A SavedModel that holds each variable once, and the look-up tables."""
+    module = tf.Module()
+    setattr(module, ENDPOINT, endpoint.function)
+    module.held = list(endpoint.concrete.variables)
     parts = tf.train.TrackableView(endpoint.model).descendants()
-    if any(isinstance(part, tf.saved_model.experimental.TrackableResource) for part in parts):
-        archive.track(endpoint.model)
-    archive.add_endpoint(ENDPOINT, endpoint.function)
-    archive.write_out(str(path), verbose=False)
+    module.tables = [part for part in parts if isinstance(part, tf.saved_model.experimental.TrackableResource)]
+    signatures = dict.fromkeys((ENDPOINT, "serving_default"), endpoint.concrete)
+    tf.saved_model.save(module, str(path), signatures=signatures)
 
 
-def write_tflite(endpoint, path):
-    if not hasattr(tf, "lite") or not hasattr(tf.lite, "TFLiteConverter"):
-        raise ImportError(f"it takes tf.lite.TFLiteConverter, which TensorFlow {tf.__version__} does not have.")
+def convert(name: str, endpoint, path: pathlib.Path, opset: int | None) -> None:
+    """Writes a SavedModel and converts it, in a new process: converters print, log and warn."""
     with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(endpoint, folder)
-        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[ENDPOINT]).convert())
+        saved_model, request, answer = (pathlib.Path(folder, each) for each in ("saved_model", "request", "answer"))
+        write_saved_model(endpoint, saved_model)
+        names = {"inputs": list(endpoint.inputs), "outputs": list(endpoint.outputs), "opset": opset}
+        request.write_text(json.dumps(names), encoding="utf-8")
+        process.run(CONVERT, name, *map(str, (saved_model, path, request, answer)))
+        error = json.loads(answer.read_text(encoding="utf-8"))["error"]
+    if error:
+        raise ValueError(error)
 
 
-def write_onnx(endpoint, path):
-    import onnx
-    import tf2onnx
-
-    model, _ = tf2onnx.convert.from_function(endpoint.named_function(), [endpoint.specs])
-    unknown = {node.op_type for node in model.graph.node if not onnx.defs.has(node.op_type, node.domain)}
-    if unknown:
-        raise ValueError(f"it has no op for {', '.join(sorted(unknown))}.")
-    onnx.save(model, str(path))
-
-
-@contextlib.contextmanager
-def quiet():
-    """Without what the libraries tell of their own work: warnings, and Keras 3.6 the path whatever it is told."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def brief(error):
+def brief(error: Exception) -> str:
     """What an error says, in a sentence or two: of LiteRT's converter what it has no op for, or else the first line."""
     text = str(error).strip()
     unknown = re.findall(r"^(?:Custom|TF Select) ops: (.*)", text, re.MULTILINE)
@@ -118,10 +130,3 @@ def brief(error):
         return f"it has no op for {', '.join(each.strip() for each in unknown)} of these dtypes."
     of_an_op = re.search(r"'tf\.\w+' op .*", text)
     return (of_an_op[0] if of_an_op else next(iter(text.splitlines()), type(error).__name__))[:300]
-
-
-FORMATS = {
-    "saved_model": Format("SavedModel", "", write_saved_model),
-    "tflite": Format("LiteRT", ".tflite", write_tflite),
-    "onnx": Format("ONNX", ".onnx", write_onnx, ("tf2onnx", "onnx"), ("onnxruntime",)),
-}

@@ -1,9 +1,9 @@
-"""What an exported model says, with what it is served with: run by `check.py`, in a process without bn_keras.
+"""The outputs of an exported model, from its own runtime: run by `check.py`, in a process without bn_keras.
 
     python -I served.py FORMAT PATH REQUEST ANSWER
 
-REQUEST and ANSWER are files of that one process and this, pickled: `{"batches": …, "outputs": names}`, and what
-`answer` returns. This file imports nothing of the library, and nothing but what serves the format.
+REQUEST is a pickled file of that process, `{"batches": dicts of arrays by input, "outputs": names}`. ANSWER is one of
+this process, with what `answer` returns. This file imports the runtime of the format, and nothing of the library.
 """
 
 import importlib.metadata
@@ -12,7 +12,7 @@ import sys
 
 
 class Blocker:
-    """Refuses what must not be needed, even where it is installed."""
+    """Refuses to import bn_keras, even where it is installed."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "bn_keras":
@@ -20,26 +20,23 @@ class Blocker:
 
 
 def saved_model(path, threads=None):
-    """A function of the inputs in the model's own structure, and facts: the runtime and the collective ops."""
+    """A function of the inputs by name, and the runtime."""
     import tensorflow as tf
 
     if threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    loaded = tf.saved_model.load(path)
-    definition = loaded.signatures["serve"].graph.as_graph_def()
-    nodes = [*definition.node, *(node for each in definition.library.function for node in each.node_def)]
-    collectives = sorted({node.op for node in nodes if "Collective" in node.op or "Nccl" in node.op})
+    serve = tf.saved_model.load(path).signatures["serve"]
 
     def call(x, names):
-        outputs = loaded.serve(tf.nest.map_structure(tf.constant, x))
-        return [output.numpy() for output in tf.nest.flatten(outputs)]
+        outputs = serve(**{name: tf.constant(value) for name, value in x.items()})
+        return [outputs[name].numpy() for name in names]
 
-    return call, {"runtime": f"tensorflow {tf.__version__}", "collectives": collectives}
+    return call, f"tensorflow {tf.__version__}"
 
 
 def tflite(path, threads=None):
-    """A function of the inputs by name, and the runtime: LiteRT's own package, or else what TensorFlow has of it."""
+    """A function of the inputs by name, and the runtime: LiteRT's own package, or else TensorFlow's."""
     try:
         from ai_edge_litert.interpreter import Interpreter
 
@@ -54,7 +51,7 @@ def tflite(path, threads=None):
         outputs = serve(**x)
         return [outputs[name] for name in names]
 
-    return call, {"runtime": runtime, "collectives": []}
+    return call, runtime
 
 
 def onnx(path, threads=None):
@@ -69,24 +66,24 @@ def onnx(path, threads=None):
     def call(x, names):
         return session.run(names, x)
 
-    return call, {"runtime": f"onnxruntime {onnxruntime.__version__}", "collectives": []}
+    return call, f"onnxruntime {onnxruntime.__version__}"
 
 
 RUNTIMES = {"saved_model": saved_model, "tflite": tflite, "onnx": onnx}
 
 
 def answer(format, path, request):
-    """The outputs of each batch, in the order of their names, and the facts."""
-    call, facts = RUNTIMES[format](path)
-    return facts | {"outputs": [call(batch, request["outputs"]) for batch in request["batches"]]}
+    """The outputs of each batch, in the order of their names, and the runtime."""
+    call, runtime = RUNTIMES[format](path)
+    return {"runtime": runtime, "outputs": [call(batch, request["outputs"]) for batch in request["batches"]]}
 
 
 def main(format, path, request, to):
     sys.meta_path.insert(0, Blocker())
     with open(request, "rb") as file:
-        said = answer(format, path, pickle.load(file))
+        result = answer(format, path, pickle.load(file))
     with open(to, "wb") as file:
-        pickle.dump(said, file)
+        pickle.dump(result, file)
 
 
 if __name__ == "__main__":

@@ -76,8 +76,8 @@ def served_in_turns(files, x, rounds, folder):
     """The outputs, times and runtime that the serving process measured for both files."""
     format, request, answer = files[0].format, folder / "request", folder / "answer"
     settings = {"format": format, "threads": THREADS, "rounds": rounds, "calls": CALLS, "names": files[0].outputs}
-    given = x if format == "saved_model" else {files[0].inputs[0]: x}
-    request.write_bytes(pickle.dumps({**settings, "x": given, "paths": [str(file.path) for file in files]}))
+    paths = [str(file.path) for file in files]
+    request.write_bytes(pickle.dumps({**settings, "x": {files[0].inputs[0]: x}, "paths": paths}))
     command = [sys.executable, "-I", str(PROCESS), served.__file__, str(request), str(answer)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
