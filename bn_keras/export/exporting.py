@@ -35,7 +35,7 @@ class Exported:
         bytes: The size of the file, or of all files of the folder.
         seconds: How long the export took, without the check.
         inputs, outputs: Their names in the signature.
-        verified: A `bn_keras.surgery.report.Verified`: whether outputs were compared, and how far apart they are.
+        verified: A `bn_keras.surgery.Verified`: whether outputs were compared, and how far apart they are.
         report: The report of `bn_keras.surgery.fold`; `None` without `fold=True`.
     """
 

@@ -4,11 +4,13 @@ from bn_keras.surgery.convert import from_keras, replace, to_keras, to_local, to
 from bn_keras.surgery.fold import fold
 from bn_keras.surgery.freeze import freeze, unfreeze
 from bn_keras.surgery.recalibrate import recalibrate
-from bn_keras.surgery.reports import Report, report
+from bn_keras.surgery.reports import Report, Row, Verified, report
 from bn_keras.surgery.weight_decay import exclude_from_weight_decay
 
 __all__ = [
     "Report",
+    "Row",
+    "Verified",
     "exclude_from_weight_decay",
     "fold",
     "freeze",

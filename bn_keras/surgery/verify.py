@@ -64,8 +64,8 @@ def compared(model, copy) -> Verified:
     if difference > AMPLIFIED * noise:
         raise ValueError(
             f"The copy of the model {model.name!r} does not compute what the model computes: outputs differ by "
-            f"{difference:.1e} of the largest on made-up inputs, more than {tolerance:.0e}, and rounding of the weights "
-            f"changes them by {noise:.1e}. {ADVICE}"
+            f"{difference:.1e} of the largest on made-up inputs, more than {tolerance:.0e}; rounding of the weights changes "
+            f"them by {noise:.1e}. {ADVICE}"
         )
     if noise > LARGEST_NOISE:
         return Verified(None, f"rounding of the weights changes the outputs by {noise:.0e} of the largest")
