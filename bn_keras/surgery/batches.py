@@ -87,13 +87,14 @@ class Batches:
 
 
 def shard(x, replica, replicas):
-    """The rows of one replica: as many as of any other, the last ones fewer or none.
+    """The rows of one replica: as many as of any other, or one less; none where there are more replicas than rows.
 
     >>> [shard(tf.range(5), replica, 4).numpy().tolist() for replica in range(4)]
-    [[0, 1], [2, 3], [4], []]
+    [[0, 1], [2], [3], [4]]
     """
-    size = -(-int(x.shape[0]) // replicas)
-    return x[replica * size : (replica + 1) * size]
+    size, larger = divmod(int(x.shape[0]), replicas)
+    start = replica * size + min(replica, larger)
+    return x[start : start + size + (replica < larger)]
 
 
 def tensor(value):

@@ -166,7 +166,11 @@ def one_pass(model, probes, batches, method, progress):
     bar = keras.utils.Progbar(batches.steps, verbose=int(progress), unit_name="batch")
     count = samples = 0
     for count, x in enumerate(batches, 1):
-        sizes, moments = step(x)
+        try:
+            sizes, moments = step(x)
+        except tf.errors.InvalidArgumentError as error:
+            refuse_empty_share(x, batches.strategy, error)
+            raise
         samples += int(np.sum(sizes))
         parts = {
             probes[i]: [part for rows in calls for part in probes[i].batches(np.concatenate(rows))]
@@ -215,6 +219,16 @@ def step_of(model, probes, strategy):
         return compiled[key](x)
 
     return step, traces
+
+
+def refuse_empty_share(x, strategy, error):
+    """Explains a failure on a batch of which a replica has no row: TensorFlow's convolutions may not take that."""
+    shares = [len(each) for each in strategy.experimental_local_results(keras.tree.flatten(x)[0])]
+    if 0 in shares:
+        raise ValueError(
+            f"A replica has no row of a batch (rows by replica: {shares}), which a layer of the model does not take on "
+            "this machine. Pass batches with at least one row for each replica."
+        ) from error
 
 
 def of_all_replicas(value, strategy):
