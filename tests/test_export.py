@@ -323,6 +323,9 @@ def test_the_command(keras_file, tmp_path):
     assert "folded" in printed.splitlines()[0]
     assert "kB in" in printed
     assert printed.endswith("Outputs not compared: check=False.\n")
+    code, printed = typed(keras_file, tmp_path / "2", "--timeout", "0.01")
+    assert code == 1
+    assert "The check did not end within 0.01 s" in printed
     code, printed = typed(keras_file, tmp_path / "1")
     assert code == 1
     assert "There is something at" in printed
@@ -353,3 +356,16 @@ def test_typed_wrong(arguments, expected, words, keras_file, tmp_path, monkeypat
     assert code == expected
     assert words in printed
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.keras", "other.keras", "text.keras"]
+
+
+@pytest.mark.skipif(bool(MISSING), reason="ONNX needs the extra: pip install 'bn_keras[export]'")
+def test_the_command_with_an_opset(keras_file, tmp_path):
+    import onnx
+
+    path = tmp_path / "model.onnx"
+    code, printed = typed(keras_file, path, "--format", "onnx", "--opset", "13", "--no-check")
+    assert code == 0, printed
+    assert [each.version for each in onnx.load(path).opset_import if not each.domain] == [13]
+    code, printed = typed(keras_file, tmp_path / "other.onnx", "--format", "onnx", "--opset", "99")
+    assert code == 1
+    assert "`opset` must be a whole number from 9 to" in printed

@@ -394,6 +394,15 @@ def test_a_look_up_table_that_a_format_has_not_is_told(format, words, tmp_path):
         export(model, place(tmp_path, format), format=format, report=None)
 
 
+def test_a_recurrent_layer_in_litert_takes_one_batch_size(tmp_path):
+    model = keras.Sequential([keras.Input((6, 3)), keras.layers.GRU(4), BatchNorm()])
+    arguments = {"format": "tflite", "report": None}
+    with pytest.raises(ExportError, match="a recurrent layer for one batch size alone. Pass input_signature="):
+        export(model, tmp_path / "model.tflite", **arguments)
+    made = export(model, tmp_path / "model.tflite", input_signature=tf.TensorSpec([1, 6, 3]), **arguments)
+    assert made.largest_difference < 1e-5
+
+
 class Custom(keras.layers.Layer):
     """A class that a file names and that only this process knows."""
 

@@ -89,8 +89,10 @@ def export(
     Keras keeps the input shapes of a subclassed model, and forgets their dtypes. `export` traces such a model with
     floats. An input that the model casts to integers before it computes anything, as `Embedding` does, becomes an
     int32 input; all others stay floats. If a model with one input cannot be traced with floats, the input is int32 or
-    string, whichever the model can be traced with. An argument of `call` with a default is left out.
-    `input_signature` overrides all of this, and anything else is an error that asks for it.
+    string, whichever the model can be traced with. An argument of `call` with a default is left out. `input_signature`
+    overrides all of this, and anything else is an error that asks for it. Pass it too for a model that casts integers
+    inside a `tf.function` of its own, which this rule does not see, and for one that takes bytes and casts them to
+    floats: the inputs of both stay floats otherwise.
 
     Args:
         model: A Keras model that has been built, or the path of a `.keras` file. A model that lives in a

@@ -123,10 +123,15 @@ def convert(name: str, endpoint, path: pathlib.Path, opset: int | None) -> None:
 
 
 def brief(error: Exception) -> str:
-    """What an error says, in a sentence or two: of LiteRT's converter what it has no op for, or else the first line."""
-    text = str(error).strip()
+    """An error in a sentence or two: the ops that LiteRT lacks, the failing op, or else the first line."""
+    text = str(error).strip().removeprefix("make_sure failure: ")  # of tf2onnx
     unknown = re.findall(r"^(?:Custom|TF Select) ops: (.*)", text, re.MULTILINE)
     if unknown:
         return f"it has no op for {', '.join(each.strip() for each in unknown)} of these dtypes."
     of_an_op = re.search(r"'tf\.\w+' op .*", text)
+    if of_an_op and "'tf.TensorList" in of_an_op[0]:
+        return (
+            "it runs the loop of a recurrent layer for one batch size alone. Pass input_signature= with a batch size, "
+            f"such as tf.TensorSpec([1, 10, 8]), or make the layer with unroll=True. ({of_an_op[0][:200]})"
+        )
     return (of_an_op[0] if of_an_op else next(iter(text.splitlines()), type(error).__name__))[:300]
