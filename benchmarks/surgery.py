@@ -27,7 +27,7 @@ import numpy as np
 import bn_keras
 from benchmarks.surgery_models import CATALOGUE, call, layers_inside
 from bn_keras import surgery
-from bn_keras.surgery.report import report
+from bn_keras.surgery.reports import report
 
 # The largest difference of an output, over the largest value of that output, in float32.
 TOLERANCE = 1e-4

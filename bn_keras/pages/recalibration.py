@@ -170,7 +170,7 @@ def all_ways(model, x, sizes, strategies):
     for epochs in (1, 10):
         for name, copy in (("bn_keras", to_local), ("Keras", to_keras)):
             text = f"moving average of {name}, {epochs} epoch{'s' * (epochs > 1)} of batches of {sizes[0]}"
-            ways[text] = functools.partial(averaged, copy(model), x, sizes[0], epochs)
+            ways[text] = functools.partial(averaged, copy(model, report=None), x, sizes[0], epochs)
     return ways
 
 
@@ -198,7 +198,7 @@ def text(request: Request) -> str:
     digits = load("digits")
     x, y = (each[: settings.examples] for each in (digits.train_images / np.float32(16), digits.train_labels))
     ours, theirs = (trained(norm, x, y, settings.epochs) for norm in (BatchNorm, keras.layers.BatchNormalization))
-    strategies = {"": (tf.distribute.get_strategy(), ours), ", 2 replicas": (two, to_sync(ours))}
+    strategies = {"": (tf.distribute.get_strategy(), ours), ", 2 replicas": (two, to_sync(ours, report=None))}
     exact = measure(all_ways(ours, x, sizes, strategies), of_the_whole(ours, x), watcher)
     for name, model in (("bn_keras", ours), ("Keras", theirs)):
         exact[f"what training left, {name}"] = errors(statistics_of(model), of_the_whole(model, x))

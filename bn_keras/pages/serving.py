@@ -43,7 +43,7 @@ def inception_small():
 
 def of_keras(name):
     """A network of `keras.applications` with our batch norm."""
-    return surgery.from_keras(folding.network(name, SIDE))
+    return surgery.from_keras(folding.network(name, SIDE), report=None)
 
 
 NETWORKS = {"inception_small": inception_small} | {

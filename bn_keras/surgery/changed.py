@@ -110,21 +110,25 @@ def positions_not_made(copy, names) -> tuple:
 
 
 def changes_by_path(layer) -> list:
-    """`[paths, layer]` of each changed inner layer, as Keras serializes it; its holder will build it."""
+    """`[paths, layer]` of each changed inner layer."""
     paths_of: dict = {}
     for path in layer.changed_paths:
         paths_of.setdefault(at(layer, path), []).append(list(path))
-    unbuilt = [keras.saving.serialize_keras_object(inner) | {"build_config": None} for inner in paths_of]
-    return [[paths, inner] for paths, inner in zip(paths_of.values(), unbuilt, strict=True)]
+    return [[paths, unbuilt(inner)] for inner, paths in paths_of.items()]
 
 
 def changes_in_graph(model) -> list:
     """`[name, layer]` for each layer that the class makes; no layer where the class makes the same."""
     layers = {layer.name: layer for layer in model.layers}
     return [
-        [name, keras.saving.serialize_keras_object(layers[name]) if i in model.changed_paths and name else None]
+        [name, unbuilt(layers[name]) if i in model.changed_paths and name else None]
         for i, name in enumerate(model.names_in_graph)
     ]
+
+
+def unbuilt(layer) -> dict:
+    """A layer as Keras serializes it, for its holder or a call to build."""
+    return keras.saving.serialize_keras_object(layer) | {"build_config": None}
 
 
 def graph_with(model, changes):

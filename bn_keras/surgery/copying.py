@@ -16,7 +16,7 @@ import warnings
 
 import keras
 
-from bn_keras.surgery.likeness import alike, original_class, original_config, same
+from bn_keras.surgery.likeness import alike, is_plain, original_class, original_config, same
 from bn_keras.surgery.tree import at, graph_layers, held_by, is_graph, layers_of, leaves_of, own_attributes, put, slots
 
 SETTINGS = ("supports_masking", "supports_jit")
@@ -55,6 +55,7 @@ class Copier:
 
     def __init__(self, model, plan):
         self.plan, self.copies, self.paths, self.graphs = plan, {}, {}, {}
+        self.graph_of, self.made_again = {}, {}
         self.touched = containers_of(plan, model)
 
     def copy(self, layer):
@@ -84,6 +85,7 @@ class Copier:
     def functional(self, model):
         """A functional model: the same calls again, with the copies."""
         tensors = [each for _, each in leaves_of(model) if isinstance(each, keras.KerasTensor)]
+        self.graph_of |= dict.fromkeys(model.layers, model)
         try:
             again = self.called_again(model, tensors)
         except ValueError:  # an attribute holds tensors of another graph
@@ -182,9 +184,25 @@ class Copier:
 
     def custom(self, layer):
         """A layer of which only the config is known. Layers that it holds are changed where its class has put them."""
-        self.copies[layer] = copy = from_config(layer)
+        try:
+            copy = from_config(layer)
+        except CannotCopyError:
+            copy = self.made_by_model(layer)
+            if copy is None:
+                raise
+        self.copies[layer] = copy
         copy.name = layer.name
         self.match(layer, copy)
+
+    def made_by_model(self, layer):
+        """A layer like this one that the class of a functional model makes, where the layer's own config is of no use."""
+        model = self.graph_of.get(layer)
+        if model is None or is_plain(model):
+            return None
+        if model not in self.made_again:
+            self.made_again[model] = original_class(model).from_config(original_config(model))
+        made = dict(zip(made_by_class(model), self.made_again[model].layers, strict=False)).get(layer)
+        return made if type(made) is original_class(layer) else None
 
     def match(self, layer, copy):
         """Puts copies where the copy of a holder has to have other layers than its class makes."""
