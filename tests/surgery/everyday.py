@@ -52,7 +52,7 @@ def kinds_inside(model):
 
 
 def outputs_of(model, x, training=False):
-    """Outputs as a list of float64."""
+    """Outputs as a list of float64; `training=None` is a call that does not say what it is for."""
     outputs = keras.tree.flatten(model(keras.tree.map_structure(tf.constant, x), training=training))
     return [np.asarray(keras.ops.convert_to_numpy(y), np.float64) for y in outputs]
 
