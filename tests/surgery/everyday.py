@@ -51,9 +51,10 @@ def kinds_inside(model):
     return collections.Counter(type(layer).__name__ for layer in layers_inside(model))
 
 
-def outputs_of(model, x, **kwargs):
-    x = keras.tree.map_structure(tf.constant, x)
-    return [np.asarray(keras.ops.convert_to_numpy(y), np.float64) for y in keras.tree.flatten(model(x, **kwargs))]
+def outputs_of(model, x, training=False):
+    """Outputs as a list of float64; `training=None` is a call that does not say what it is for."""
+    outputs = keras.tree.flatten(model(keras.tree.map_structure(tf.constant, x), training=training))
+    return [np.asarray(keras.ops.convert_to_numpy(y), np.float64) for y in outputs]
 
 
 def assert_outputs(found, expected, tolerance=1e-5):
@@ -359,6 +360,17 @@ class Unconfigured(keras.layers.Layer):
     def build(self, input_shape):
         self.norm.build(input_shape)
         super().build(input_shape)
+
+    def call(self, x, training=None):
+        return self.norm(x, training=training)
+
+
+class UnconfiguredModel(keras.Model):
+    """As `Unconfigured`, for a model that is called in another one."""
+
+    def __init__(self, make_norm, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = make_norm()
 
     def call(self, x, training=None):
         return self.norm(x, training=training)
