@@ -9,11 +9,10 @@ import pytest
 
 pytest.importorskip("keras_hub", minversion="0.32")
 
-from bn_keras.surgery.report import Report, Row, Verified, hand_over
-
 from benchmarks import surgery as script
 from benchmarks.surgery_models import CATALOGUE, Entry, layers_inside, vectors
 from bn_keras import surgery
+from bn_keras.surgery.reports import Report, Row, Verified, hand_over
 from tests.processes import ROOT
 
 FEW = ("VGG", "Siamese", "tied weights")

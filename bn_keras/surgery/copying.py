@@ -144,7 +144,6 @@ class Copier:
                 put(copy, (name,), self.copy(value))
             elif not isinstance(value, keras.Variable) or made is None:  # `build` may have made it
                 setattr(copy, name, self.adopted(value, model, copy, tensors))
-        copy_auto_config(model, copy)
         for name in SETTINGS:
             if getattr(copy, name) != getattr(model, name):
                 setattr(copy, name, getattr(model, name))
@@ -169,7 +168,7 @@ class Copier:
         if isinstance(value, dict):
             return {key: again(each) for key, each in value.items()}
         if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*map(again, value))
+            return value._make(map(again, value))
         for kind in (list, tuple, set, frozenset):
             if isinstance(value, kind):
                 return kind(map(again, value))
@@ -195,7 +194,7 @@ class Copier:
         self.match(layer, copy)
 
     def made_by_model(self, layer):
-        """A layer like this one that the class of a functional model makes, where the layer's own config is of no use."""
+        """A layer like this one that the class of a functional model makes; `None` if there is no such class."""
         model = self.graph_of.get(layer)
         if model is None or is_plain(model):
             return None
@@ -397,11 +396,3 @@ def weight_like(variable, holder):
         constraint=variable.constraint,
         name=variable.name,
     )
-
-
-def copy_auto_config(model, copy):
-    """The arguments that a model was constructed with, which Keras keeps for classes without a `get_config`.
-
-    Keras has no public name for them: `tests/surgery/test_copying.py` fails when the private one moves.
-    """
-    copy._auto_config = model._auto_config

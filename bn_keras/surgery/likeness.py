@@ -51,10 +51,10 @@ def alike(one, other, seen=()) -> bool:
 
 
 def config_without_names(layer, more=frozenset()):
-    """The config of a layer; `None` for a class that has none, so that its class alone counts."""
+    """The config of a layer; `None` where its class has none, or none that works: then the class alone counts."""
     try:
         return without(NAMES | more, layer.get_config())
-    except NotImplementedError:
+    except Exception:
         return None
 
 
@@ -64,14 +64,6 @@ def without(names, config):
     if isinstance(config, (list, tuple)):
         return [without(names, value) for value in config]
     return config
-
-
-def has_config(layer) -> bool:
-    try:
-        layer.get_config()
-    except NotImplementedError:
-        return False
-    return True
 
 
 def is_plain(layer) -> bool:

@@ -139,7 +139,7 @@ def put(holder, path: Path, new) -> None:
         changed = with_new(value[key] if rest else None, rest)
         if isinstance(value, tuple):
             members = [*value[:key], changed, *value[key + 1 :]]
-            return type(value)(*members) if hasattr(value, "_fields") else tuple(members)
+            return value._make(members) if hasattr(value, "_fields") else tuple(members)
         value[key] = changed
         return value
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from bn_keras.surgery.reports import Verified
-from bn_keras.surgery.tree import is_graph, layers_of
+from bn_keras.surgery.tree import is_graph, layers_of, leaves_of
 
 BATCH = 2
 UNKNOWN_SIZES = (32, 8, 128)  # tried in turn where a model does not tell a size
@@ -63,9 +63,9 @@ def compared(model, copy) -> Verified:
     noise = rounding_noise(copy, example, found)
     if difference > AMPLIFIED * noise:
         raise ValueError(
-            f"The copy of the model {model.name!r} does not compute what the model computes: outputs differ by "
-            f"{difference:.1e} of the largest on made-up inputs, more than {tolerance:.0e}; rounding of the weights changes "
-            f"them by {noise:.1e}. {ADVICE}"
+            f"The copy of the model {model.name!r} does not compute what the model computes: on made-up inputs the "
+            f"outputs differ by {difference:.1e} of the largest. The tolerance is {tolerance:.0e}, and rounding of the "
+            f"weights changes the outputs by {noise:.1e}. {ADVICE}"
         )
     if noise > LARGEST_NOISE:
         return Verified(None, f"rounding of the weights changes the outputs by {noise:.0e} of the largest")
@@ -212,7 +212,9 @@ def tolerance_of(model) -> float:
 def state_kept(model):
     """What a call changes, such as seeds and the states of an RNN, is put back."""
     trained = {id(variable) for variable in model.trainable_variables}
-    before = [(each, keras.ops.convert_to_numpy(each)) for each in model.variables if id(each) not in trained]
+    held = [each for layer in layers_of(model) for _, each in leaves_of(layer) if isinstance(each, keras.Variable)]
+    variables = {id(each): each for each in (*model.variables, *held) if id(each) not in trained}
+    before = [(each, keras.ops.convert_to_numpy(each)) for each in variables.values()]
     try:
         yield
     finally:
