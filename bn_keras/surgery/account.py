@@ -6,7 +6,7 @@ import tempfile
 import keras
 import numpy as np
 
-from bn_keras.surgery.copying import CannotCopyError
+from bn_keras.surgery.persisting import CannotCopyError
 from bn_keras.surgery.reports import Row
 from bn_keras.surgery.tree import held_by, layers_of
 

@@ -9,6 +9,7 @@ from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.reports import Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
+from bn_keras.surgery.trace import traced
 from bn_keras.surgery.tree import layers_of
 
 THEIRS = keras.layers.BatchNormalization
@@ -22,7 +23,8 @@ def freeze(model, *, scale_and_offset=False, strict=False, verify=True, report=p
     learning, unless `scale_and_offset=True`. All other layers are as before.
 
     Keras' BatchNormalization cannot freeze its statistics alone: without `scale_and_offset=True` it is left as it is,
-    and the report names it; so is a layer of a derived class that takes no `frozen`.
+    and the report names it. So is a layer of a derived class that takes no `frozen`, and one that the model calls with
+    `training=True`, which normalizes by the batch in inference too.
 
     Args:
         model: As in `bn_keras.surgery.from_keras`.
@@ -91,10 +93,14 @@ def norms_of(model, function):
 def changed(function, model, norms, changes, outcome, strict, verify, report):
     """A copy with other settings of some layers, as far as they have them."""
     plan, rows = {}, []
+    trace, _ = traced(model, WITH_STATISTICS)
     for layer in norms:
         config = layer.get_config()
         new = {name: changes[name] for name in changes if name in config}
-        if "trainable" in new or "frozen" in config:
+        if outcome == "frozen" and trace is not None and any(call.training for call in trace.calls.get(layer, [])):
+            why = "it is called with training=True and normalizes by the batch in inference too"
+            rows.append(Row(layer.name, type(layer).__name__, "kept", why))
+        elif "trainable" in new or "frozen" in config:
             plan[layer] = Change(functools.partial(type(layer).from_config, config | new))
             rows.append(Row(layer.name, type(layer).__name__, outcome))
         else:

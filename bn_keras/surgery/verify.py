@@ -27,10 +27,13 @@ class Example:
     args: tuple
     kwargs: dict
 
-    def call(self, model):
-        """Calls the model as `predict` does."""
-        training = {"training": False} if takes_training(model) else {}
-        return model(*self.args, **self.kwargs, **training)
+    def call(self, model) -> list:
+        """The outputs, flat, of `model(x)` and of `model(x, training=False)`, as `predict` calls it.
+
+        They differ where the model calls a layer with `training=True`: the second call overrules it.
+        """
+        modes = [{}, {"training": False}] if takes_training(model) else [{}]
+        return [each for mode in modes for each in keras.tree.flatten(model(*self.args, **self.kwargs, **mode))]
 
 
 def compared(model, copy) -> Verified:
@@ -158,11 +161,11 @@ def made_up(shape, dtype, size, random) -> tf.Tensor:
 
 def outputs_of(model, example: Example) -> list[np.ndarray]:
     """The outputs of a model, flat, computed in a graph where that is possible."""
-    call = tf.function(lambda: keras.tree.flatten(example.call(model)), autograph=False)
+    call = tf.function(lambda: example.call(model), autograph=False)
     try:
         outputs = call()
     except Exception:  # some layers run eagerly alone
-        outputs = keras.tree.flatten(example.call(model))
+        outputs = example.call(model)
     return [keras.ops.convert_to_numpy(each) for each in outputs if each is not None]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bn_keras import BatchNorm
 from bn_keras.surgery import fold, from_keras, report
-from bn_keras.surgery.copying import CannotCopyError
+from bn_keras.surgery.persisting import CannotCopyError
 from bn_keras.surgery.rewrite import rewrite
 from tests.surgery.models import outputs_of, randomize
 
