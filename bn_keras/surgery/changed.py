@@ -11,7 +11,8 @@ import keras
 
 from bn_keras.surgery.copying import Change, Copier
 from bn_keras.surgery.likeness import is_plain, original_class, original_config, same
-from bn_keras.surgery.tree import at, is_graph, put, slots
+from bn_keras.surgery.persisting import made_by_config
+from bn_keras.surgery.tree import at_deep, is_graph, put_deep
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
@@ -20,7 +21,9 @@ class Changed:
 
     Attributes:
         class_before_surgery: The class of the layer in the given model.
-        changed_paths: The paths of the inner layers that this class does not make from its config.
+        changed_paths: Where the layer holds what this class does not make from its config; of a functional model the
+            positions in the graph.
+        changed_inside: Of a functional model, the positions in the graph where only inner layers are changed.
         names_in_graph: Of a functional model, for each layer of the graph that this class makes, the name of the layer
             in its place, or `None` where it is dropped.
     """
@@ -43,27 +46,22 @@ class Changed:
         layer = keras.saving.deserialize_keras_object(config["original"])
         if is_graph(layer):
             return graph_with(layer, config["changes"])
-        pending = {}
-        for paths, inner in config["changes"]:
-            inner = keras.saving.deserialize_keras_object(inner)
-            pending |= {tuple(path): inner for path in paths}
-        derive(layer, changed_paths=tuple(pending))
-        put_what_fits(layer, pending)
-        if pending:
-            put_when_built(layer, pending)
+        put_changes(layer, config["changes"])
         return layer
 
 
 def mark(copier: Copier) -> None:
     """Derives a class for each copy that its own class would not make from its config."""
     for copy, paths in copier.paths.items():
-        paths = paths_not_made(copy, paths)
+        paths = tuple(paths) if copy in copier.made_by_model else paths_not_made(copy, paths)
         if paths:
             derive(copy, changed_paths=paths)
     for copy, names in copier.graphs.items():
         positions = () if is_plain(copy) else positions_not_made(copy, names)
         if positions:
-            derive(copy, changed_paths=positions, names_in_graph=names)
+            layers = {layer.name: layer for layer in copy.layers}
+            inside = tuple(i for i in positions if layers.get(names[i]) in copier.made_by_model)
+            derive(copy, changed_paths=positions, changed_inside=inside, names_in_graph=names)
 
 
 def derive(layer, **record) -> None:
@@ -82,19 +80,11 @@ def changed_class(kind: type) -> type:
     return register(type(kind)(kind.__name__, (Changed, kind), {"class_before_surgery": kind, **names}))
 
 
-def made_by_config(copy):
-    """What the class of a copy makes from the config of the copy; `None` if it cannot."""
-    try:
-        return original_class(copy).from_config(original_config(copy))
-    except (NotImplementedError, TypeError, ValueError):
-        return None
-
-
 def paths_not_made(copy, paths) -> tuple:
     """Those of the changed paths where the config does not tell the layer, as that of a wrapper does."""
     made = made_by_config(copy)
-    found = {path: at(made, path) if made is not None else None for path in paths}
-    return tuple(path for path in paths if found[path] is None or not same(found[path], at(copy, path)))
+    found = {path: at_deep(made, path) if made is not None else None for path in paths}
+    return tuple(path for path in paths if found[path] is None or not same(found[path], at_deep(copy, path)))
 
 
 def positions_not_made(copy, names) -> tuple:
@@ -113,17 +103,22 @@ def changes_by_path(layer) -> list:
     """`[paths, layer]` of each changed inner layer."""
     paths_of: dict = {}
     for path in layer.changed_paths:
-        paths_of.setdefault(at(layer, path), []).append(list(path))
+        paths_of.setdefault(at_deep(layer, path), []).append(path)
     return [[paths, unbuilt(inner)] for inner, paths in paths_of.items()]
 
 
 def changes_in_graph(model) -> list:
-    """`[name, layer]` for each layer that the class makes; no layer where the class makes the same."""
-    layers = {layer.name: layer for layer in model.layers}
-    return [
-        [name, unbuilt(layers[name]) if i in model.changed_paths and name else None]
-        for i, name in enumerate(model.names_in_graph)
-    ]
+    """`[name, layer, inside]` for each layer that the class makes.
+
+    There is no layer where the class makes the same, and where only layers inside of it are changed: those in `inside`.
+    """
+    layers, changes = {layer.name: layer for layer in model.layers}, []
+    for i, name in enumerate(model.names_in_graph):
+        changed = name is not None and i in model.changed_paths
+        inside = changed and i in model.changed_inside
+        whole = unbuilt(layers[name]) if changed and not inside else None
+        changes.append([name, whole, changes_by_path(layers[name]) if inside else []])
+    return changes
 
 
 def unbuilt(layer) -> dict:
@@ -134,30 +129,42 @@ def unbuilt(layer) -> dict:
 def graph_with(model, changes):
     """A functional model like this one with other layers in its graph."""
     plan = {}
-    for layer, (name, inner) in zip(model.layers, changes, strict=True):
+    for layer, (name, inner, inside) in zip(model.layers, changes, strict=True):
         if name is None:
             plan[layer] = Change(None)
         elif inner is not None:
             plan[layer] = Change(functools.partial(keras.saving.deserialize_keras_object, inner))
         elif not isinstance(layer, keras.layers.InputLayer):
             layer.name = name
-    copier = Copier(model, plan)
-    copy = copier.copy(model)
-    copier.finish(model)
-    positions = tuple(i for i, (name, inner) in enumerate(changes) if name is None or inner is not None)
-    derive(copy, changed_paths=positions, names_in_graph=copier.graphs[copy])
+        if inside:
+            put_changes(layer, inside)
+    positions = tuple(i for i, (name, inner, inside) in enumerate(changes) if name is None or inner or inside)
+    inside = tuple(i for i, change in enumerate(changes) if change[2])
+    copy, names = model, tuple(name for name, _, _ in changes)
+    if plan:
+        copier = Copier(model, plan)
+        copy = copier.copy(model)
+        copier.finish(model)
+        mark(copier)
+        names = copier.graphs[copy]
+    derive(copy, changed_paths=positions, changed_inside=inside, names_in_graph=names)
     return copy
 
 
-def put_what_fits(layer, pending) -> None:
-    """Puts the changed layers where the layer holds others; takes those out of `pending`."""
-    places = dict(slots(layer))
-    for path in [path for path in pending if path in places]:
+def put_changes(layer, changes) -> None:
+    """Puts changed layers into a layer that its class has made, those that it makes in `build` right after it."""
+    pending = {}
+    for paths, inner in changes:
+        inner = keras.saving.deserialize_keras_object(inner)
+        pending |= {tuple(map(tuple, path)): inner for path in paths}
+    derive(layer, changed_paths=tuple(pending))
+    for path in [path for path in pending if isinstance(at_deep(layer, path), keras.layers.Layer)]:
         put_built(layer, path, pending.pop(path))
+    if pending:
+        put_when_built(layer, pending)
 
 
 def put_when_built(layer, pending) -> None:
-    """Has the layers that `build` makes changed right after it."""
     build = layer.build
 
     @functools.wraps(build)
@@ -171,7 +178,7 @@ def put_when_built(layer, pending) -> None:
 
 def put_built(layer, path, inner) -> None:
     """Puts a layer in the place of another one, built where that one is."""
-    made = at(layer, path)
-    put(layer, path, inner)
+    made = at_deep(layer, path)
+    put_deep(layer, path, inner)
     if made is not None and made.built and not inner.built:
         inner.build_from_config(made.get_build_config())

@@ -7,8 +7,8 @@ import keras
 
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
 from bn_keras.surgery.copying import Change
-from bn_keras.surgery.reports import Row, refuse_kept
-from bn_keras.surgery.rewrite import check_model, operate
+from bn_keras.surgery.reports import Report, Row, hand_over, refuse_kept
+from bn_keras.surgery.rewrite import check_model, operate, rewrite, verified_but_for
 from bn_keras.surgery.tree import layers_of
 
 OURS = {
@@ -130,13 +130,13 @@ def to_local(model, *, strict=False, verify=True, report=print):
     return convert("to_local", model, kinds, configured, strict, verify, report)
 
 
-def replace(model, kinds, *, report=print):
+def replace(model, kinds, *, verify=True, report=print):
     """Replaces some kinds of layers by others, in a copy of a model.
 
     The new layer has the name, dtype policy and `trainable` of the old one, and the values of those of its variables
     that have the same name and shape: γ and β of a batch norm live on in a group norm, its moving statistics are
     dropped. All other variables start anew. The new layer normalizes by other moments, so train the copy again. All
-    other layers keep their weights, every variable accounted for; outputs are not compared.
+    other layers keep their weights, every variable accounted for.
 
     Args:
         model: As in `from_keras`.
@@ -144,6 +144,7 @@ def replace(model, kinds, *, report=print):
             the arguments that it shares with the old layer, but not its initializers, and with its own defaults for
             the arguments that make it what it is, such as `synchronized`; or a function that gets the old layer and
             returns the new one.
+        verify: Bool, whether the outputs of the model and of a copy without the change are compared.
         report: As in `from_keras`.
 
     Returns:
@@ -176,8 +177,9 @@ def replace(model, kinds, *, report=print):
             new = replacement(layer, kinds[type(layer)])
             plan[layer] = Change(functools.partial(type(new).from_config, new.get_config()), anew=True)
             rows.append(Row(layer.name, type(layer).__name__, "converted", f"to {type(new).__name__}"))
-    why = "`replace` changes what the model computes"
-    return operate("replace", model, plan, rows, verify=why, report=report)
+    copy, _, dropped = rewrite(model, plan)
+    made = Report("replace", (*rows, *dropped), verified_but_for(model, verify))
+    return hand_over(copy, made, report)
 
 
 # What makes a class what it is, which a replacement never takes from the old layer.

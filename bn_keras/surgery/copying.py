@@ -14,8 +14,16 @@ import typing
 
 import keras
 
-from bn_keras.surgery.likeness import alike, is_plain, original_class, original_config, same
-from bn_keras.surgery.persisting import CannotCopyError, build_alike, from_config, has_build, scope, scope_of
+from bn_keras.surgery.likeness import alike, is_plain, made_alike, original_class, same
+from bn_keras.surgery.persisting import (
+    CannotCopyError,
+    build_alike,
+    from_config,
+    has_build,
+    made_by_config,
+    scope,
+    scope_of,
+)
 from bn_keras.surgery.tree import at, graph_layers, held_by, is_graph, layers_of, leaves_of, own_attributes, put, slots
 
 SETTINGS = ("supports_masking", "supports_jit")
@@ -43,14 +51,16 @@ class Copier:
     Attributes:
         plan: A dict of `Change` by layer.
         copies: The new layer by the old one. A dropped layer has none where nothing holds it but a graph.
-        paths: By new layer, the paths of the layers that its class does not make.
+        paths: By new layer, where it holds a layer that its class does not make: tuples of paths, each within the
+            layer at the end of the one before.
         graphs: By new functional model, for each layer of the graph that its class makes, the name of the layer in
             its place in the copy, or `None` where it is dropped.
+        made_by_model: The new layers that the class of a functional model has made, as their own config is of no use.
     """
 
     def __init__(self, model, plan):
-        self.plan, self.copies, self.paths, self.graphs = plan, {}, {}, {}
-        self.graph_of, self.made_again = {}, {}
+        self.model, self.plan, self.copies, self.paths, self.graphs = model, plan, {}, {}, {}
+        self.made_by_model, self.made_again, self.holder_of = set(), {}, {}
         self.touched = containers_of(plan, model)
 
     def copy(self, layer):
@@ -80,7 +90,6 @@ class Copier:
     def functional(self, model):
         """A functional model: the same calls again, with the copies."""
         tensors = [each for _, each in leaves_of(model) if isinstance(each, keras.KerasTensor)]
-        self.graph_of |= dict.fromkeys(model.layers, model)
         try:
             again = self.called_again(model, tensors)
         except ValueError:  # an attribute holds tensors of another graph
@@ -181,40 +190,54 @@ class Copier:
         try:
             copy = from_config(layer)
         except CannotCopyError:
-            copy = self.made_by_model(layer)
+            copy = self.from_model(layer)
             if copy is None:
                 raise
+            self.made_by_model.add(copy)
         self.copies[layer] = copy
         copy.name = layer.name
         self.match(layer, copy)
 
-    def made_by_model(self, layer):
+    def from_model(self, layer):
         """A layer like this one that the class of a functional model makes; `None` if there is no such class."""
-        model = self.graph_of.get(layer)
-        if model is None or is_plain(model):
-            return None
-        if model not in self.made_again:
-            self.made_again[model] = original_class(model).from_config(original_config(model))
-        made = dict(zip(made_by_class(model), self.made_again[model].layers, strict=False)).get(layer)
-        return made if type(made) is original_class(layer) else None
+        for model in layers_of(self.model):
+            if is_graph(model) and layer in model.layers and not is_plain(model):
+                if model not in self.made_again:
+                    self.made_again[model] = made_by_config(model)
+                again = self.made_again[model]
+                layers = again.layers if again is not None else []
+                made = dict(zip(made_by_class(model), layers, strict=False)).get(layer)
+                if type(made) is original_class(layer):
+                    return made
+        return None
 
     def match(self, layer, copy):
         """Puts copies where the copy of a holder has to have other layers than its class makes."""
-        changed = set(self.paths.get(copy, ()))
         for path, old in slots(layer):
             made = at(copy, path)
             if made is None and not copy.built and old not in self.copies:
                 continue  # until the copy is built
-            if old not in self.copies and old not in self.touched and made is not None and alike(old, made):
-                self.pair(old, made)
-                continue
+            if old not in self.copies and made is not None and old not in self.plan:
+                if old not in self.touched and alike(old, made):
+                    self.pair(old, made)
+                    continue
+                if self.is_custom(old) and made_alike(old, made):
+                    self.copies[old], self.holder_of[made] = made, (copy, path)
+                    made.name = old.name
+                    self.match(old, made)
+                    continue
             new = self.copy(old)
             if new is not made:
                 self.place(layer, copy, path, new)
                 if made is None or new in self.paths or new in self.graphs or not same(made, new):
-                    changed.add(path)
-        if changed:
-            self.paths[copy] = tuple(sorted(changed, key=str))
+                    self.record(copy, (path,))
+
+    def record(self, copy, paths):
+        """Notes a layer that a class does not make, for the outermost layer whose class makes its holder."""
+        while copy in self.holder_of:
+            copy, path = self.holder_of[copy]
+            paths = (path, *paths)
+        self.paths.setdefault(copy, {})[paths] = None
 
     def place(self, layer, copy, path, new):
         try:

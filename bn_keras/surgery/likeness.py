@@ -26,9 +26,16 @@ def original_config(layer) -> dict:
         layer.__class__ = changed
 
 
+def made_alike(layer, made) -> bool:
+    """Whether a class has made a layer like another one, whatever both hold."""
+    if type(made) is not original_class(layer):
+        return False
+    return equal(config_or_none(layer), config_or_none(made), NAMES | {"trainable"})
+
+
 def same(one, other) -> bool:
     """Whether two layers have one class and one config but for names."""
-    return type(one) is type(other) and config_without_names(one) == config_without_names(other)
+    return type(one) is type(other) and equal(derived_config_or_none(one), derived_config_or_none(other), NAMES)
 
 
 def alike(one, other, seen=()) -> bool:
@@ -40,7 +47,7 @@ def alike(one, other, seen=()) -> bool:
         return True
     if type(one) is not type(other):
         return False
-    if config_without_names(one, {"trainable"}) != config_without_names(other, {"trainable"}):
+    if not equal(derived_config_or_none(one), derived_config_or_none(other), NAMES | {"trainable"}):
         return False
     seen = (*seen, one)
     rows, others = graph_layers(one), graph_layers(other)
@@ -50,22 +57,46 @@ def alike(one, other, seen=()) -> bool:
     return all(alike(each, made[path], seen) for path, each in slots(one) if path in made)
 
 
-def config_without_names(layer, more=frozenset()):
-    """The config of a layer; `None` where its class has none, or none that works: then the class alone counts."""
+def equal(one, other, without) -> bool:
+    """Whether two configs are equal but for some keys.
+
+    A class without a config, or whose config does not work, counts alone; so does a layer that stands in a config.
+    """
+    if one is None or other is None:
+        return True
+    return comparable(one, without) == comparable(other, without)
+
+
+def comparable(config, without, places=None):
+    """A config without some keys, and with the place of a layer in its graph instead of its name."""
+    places = places or {}
+    if isinstance(config, dict):
+        layers = config.get("layers")
+        if isinstance(layers, (list, tuple)):
+            names = [each.get("name") for each in layers if isinstance(each, dict)]
+            places = places | {name: i for i, name in enumerate(names)}
+        return {key: comparable(value, without, places) for key, value in config.items() if key not in without}
+    if isinstance(config, (list, tuple)):
+        return [comparable(value, without, places) for value in config]
+    if isinstance(config, str):
+        return places.get(config, config)
+    return type(config) if isinstance(config, keras.layers.Layer) else config
+
+
+def config_or_none(layer):
     try:
-        return without(NAMES | more, layer.get_config())
+        return original_config(layer)
     except Exception:
         return None
 
 
-def without(names, config):
-    if isinstance(config, dict):
-        return {key: without(names, value) for key, value in config.items() if key not in names}
-    if isinstance(config, (list, tuple)):
-        return [without(names, value) for value in config]
-    return config
+def derived_config_or_none(layer):
+    try:
+        return layer.get_config()
+    except Exception:
+        return None
 
 
 def is_plain(layer) -> bool:
     """Whether Keras' own config of a functional or Sequential model tells all of its layers."""
-    return isinstance(layer, keras.Model) and "layers" in original_config(layer)
+    return isinstance(layer, keras.Model) and "layers" in (config_or_none(layer) or {})

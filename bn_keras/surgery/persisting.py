@@ -36,6 +36,14 @@ def from_config(layer):
     return copy
 
 
+def made_by_config(layer):
+    """What the class of a layer makes from its config, as when a file is loaded; `None` if it cannot."""
+    try:
+        return original_class(layer).from_config(original_config(layer))
+    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
+        return None
+
+
 def own_config(layer):
     """The config of a layer; functions of the user stand in it themselves, not by name."""
     config = dict(original_config(layer))

@@ -15,15 +15,17 @@ from bn_keras.surgery.copying import Change
 from bn_keras.surgery.drift import Recalibrated, Recalibration, row_of
 from bn_keras.surgery.population import METHODS
 from bn_keras.surgery.probes import ancestors, levels, probe_of, recorded
-from bn_keras.surgery.reports import Verified, hand_over, refuse_kept
-from bn_keras.surgery.rewrite import check_model, rewrite
+from bn_keras.surgery.reports import hand_over, refuse_kept
+from bn_keras.surgery.rewrite import check_model, rewrite, verified_but_for
 from bn_keras.surgery.tree import layers_of
 
 NORMS = (BatchNorm, DecorrelatedBatchNorm, keras.layers.BatchNormalization)
 KNOWN = (*NORMS, SyncBatchNorm)
 
 
-def recalibrate(model, data, *, method="population", steps=None, sequential=False, strict=False, report=print):
+def recalibrate(
+    model, data, *, method="population", steps=None, sequential=False, strict=False, verify=True, report=print
+):
     r"""A copy of a model whose batch norm layers hold the exact statistics of the data.
 
     $$ \mu = \frac1N \sum_i x_i \qquad \sigma^2 = \frac1N \sum_i (x_i - \mu)^2 $$
@@ -60,6 +62,7 @@ def recalibrate(model, data, *, method="population", steps=None, sequential=Fals
             in each pass.
         sequential: Whether deeper layers are measured after those before them. The data must start anew each time.
         strict: Bool, whether a layer that keeps its statistics raises an error.
+        verify: Bool, whether the outputs of the model and of a copy with the old statistics are compared.
         report: A function that gets the `Recalibration`, whose `str` is a table; `None` for no one, and for no
             progress bar on a terminal. `bn_keras.surgery.report(copy)` returns the table too.
 
@@ -93,7 +96,7 @@ def recalibrate(model, data, *, method="population", steps=None, sequential=Fals
     new, _, _ = rewrite(model, {layer: with_values(layer, found[probe].values) for probe, layer in probes.items()})
     rows = kept | {layer: row_of(layer, *found[probe].moments) for probe, layer in probes.items()}
     rows = tuple(rows[layer] for layer in layers_of(model) if layer in rows)
-    verified = Verified(None, "`recalibrate` changes what the model computes; every weight is accounted for")
+    verified = verified_but_for(model, verify)
     made = Recalibration("recalibrate", rows, verified, tuple(facts), method, sequential, *size, passes)
     return hand_over(new, made, report)
 

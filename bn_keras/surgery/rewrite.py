@@ -1,5 +1,7 @@
 """The walker that all surgery stands on: a copy of a model with some layers changed, accounted for and verified."""
 
+import dataclasses
+
 import keras
 
 from bn_keras.surgery.account import settle
@@ -46,20 +48,28 @@ def rewrite(model, plan: dict[keras.layers.Layer, Change]) -> tuple[keras.Model,
     return copy, copier.copies, dropped
 
 
-def operate(function: str, model, plan, rows, *, verify: bool | str, report, facts=()) -> keras.Model:
+def operate(function: str, model, plan, rows, *, verify: bool, report, facts=()) -> keras.Model:
     """Rewrites a model, compares the outputs and hands over the copy with its report.
 
     Args:
         function: The name of the public function, for the report.
         model, plan: As in `rewrite`.
         rows: What became of the layers.
-        verify: Whether outputs are compared; a text says why they cannot be.
+        verify: Whether outputs are compared.
         report: A function that gets the report, or `None`.
         facts: More lines of the report.
     """
     copy, _, dropped = rewrite(model, plan)
-    if verify is True:
-        verified = compared(model, copy)
-    else:
-        verified = Verified(None, f"{verify or 'verify=False'}; every weight is accounted for")
+    verified = compared(model, copy) if verify else NOT_VERIFIED
     return hand_over(copy, Report(function, (*rows, *dropped), verified, tuple(facts)), report)
+
+
+NOT_VERIFIED = Verified(None, "verify=False; every weight is accounted for")
+
+
+def verified_but_for(model, verify: bool) -> Verified:
+    """What proves a copy that is meant to compute something else: one without the change computes what the model does."""
+    if not verify:
+        return NOT_VERIFIED
+    verified = compared(model, rewrite(model, {})[0])
+    return dataclasses.replace(verified, how=f"of a copy without the change: {verified.how}")

@@ -112,7 +112,9 @@ def bookkeeping() -> frozenset[str]:
     for model in (row, graph):
         model.compile("sgd", "mse")
     names = {name for each in (Holder(), row, graph) for name in vars(each)} - {"inner"}
-    return frozenset(names | {"changed_paths", "names_in_graph"})  # the record of `bn_keras.surgery.changed`
+    return frozenset(
+        names | {"changed_paths", "changed_inside", "names_in_graph"}
+    )  # the record of `bn_keras.surgery.changed`
 
 
 def at(layer, path: Path):
@@ -123,6 +125,20 @@ def at(layer, path: Path):
             return None
         value = dict(items_of(value)).get(key)
     return value
+
+
+def at_deep(layer, paths: tuple[Path, ...]):
+    """The object at the end of several paths, each within the layer at the end of the one before; or `None`."""
+    for path in paths:
+        if not isinstance(layer, keras.layers.Layer):
+            return None
+        layer = at(layer, path)
+    return layer
+
+
+def put_deep(holder, paths: tuple[Path, ...], new) -> None:
+    """`put` at the end of several paths."""
+    put(at_deep(holder, paths[:-1]), paths[-1], new)
 
 
 def put(holder, path: Path, new) -> None:

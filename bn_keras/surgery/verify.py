@@ -126,6 +126,8 @@ def examples_of_shapes(config, dtype, size, random):
 
 
 def made_of_shapes(shapes, dtype, size, random):
+    if shapes is None:  # an input that the first call left out
+        return None
     if isinstance(shapes, dict):
         return {key: made_of_shapes(shape, dtype, size, random) for key, shape in shapes.items()}
     if is_shape(shapes):
