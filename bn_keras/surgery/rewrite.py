@@ -68,7 +68,7 @@ NOT_VERIFIED = Verified(None, "verify=False; every weight is accounted for")
 
 
 def verified_but_for(model, verify: bool) -> Verified:
-    """What proves a copy that is meant to compute something else: one without the change computes what the model does."""
+    """Proves a copy that computes something else on purpose, by a copy without the change."""
     if not verify:
         return NOT_VERIFIED
     verified = compared(model, rewrite(model, {})[0])
