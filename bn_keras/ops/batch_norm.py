@@ -156,7 +156,7 @@ def normalize(
     else:  # it comes between normalization and scale
         plain = dataclasses.replace(settings, relu=False)
         normalized, moments = kernel.normalize(x, tf.ones_like(scale), tf.zeros_like(offset), mask, plain)
-        y, activated = renormalize(normalized, scale, offset, moments, state, settings), False
+        y, activated = renormalize(normalized, scale, offset, mask, moments, state, settings), False
     return y if activated or not settings.relu else tf.nn.relu(y), moments
 
 

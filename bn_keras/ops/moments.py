@@ -139,7 +139,9 @@ def shifted_moments(
         float32, is off by 5·10⁻⁴ of one; its parts are not.
     """
     dtype = statistics_dtype(x.dtype)
-    mask = None if mask is None else tf.cast(mask, dtype)
+    if mask is not None:
+        mask = tf.cast(mask, dtype)
+        x = tf.where(mask > 0, x, tf.zeros([], x.dtype))  # 0 · NaN would be NaN
     count = counted(x, axes, mask, groups)
 
     def average(function, x=x, count=count):
@@ -161,6 +163,30 @@ def shifted_moments(
     # Of a constant channel both terms are roundings, and the difference may be negative.
     variance = tf.maximum(average(lambda x: tf.square(x - pivot)) - tf.square(correction), 0)
     return count, pivot, correction, variance
+
+
+def finite_where_masked(x: tf.Tensor, mask: tf.Tensor | None, normalized: tf.Tensor | None = None) -> tf.Tensor:
+    """`x` with 0 for masked elements that are not finite, or that `normalized`, of its shape, is not finite at.
+
+    Gradients sum over masked elements too, as these have outputs. A loss without them hands back 0, and 0 · NaN would
+    be NaN.
+
+    >>> x = tf.constant([[float("nan"), 1.0], [float("nan"), 1.0]])
+    >>> finite_where_masked(x, mask=tf.constant([[True], [False]])).numpy().tolist()
+    [[nan, 1.0], [0.0, 1.0]]
+    """
+    if mask is None:
+        return x
+    present = tf.cast(mask, tf.bool) | tf.math.is_finite(x if normalized is None else normalized)
+    return tf.where(present, x, tf.zeros([], x.dtype))
+
+
+def only_where_present(x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    """`x` times the weights of a mask, and 0 where they are 0, whatever `x` is there."""
+    if mask is None:
+        return x
+    mask = tf.cast(mask, x.dtype)
+    return tf.where(mask > 0, mask * x, tf.zeros([], x.dtype))
 
 
 def counted(

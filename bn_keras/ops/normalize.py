@@ -18,7 +18,13 @@ import dataclasses
 
 import tensorflow as tf
 
-from bn_keras.ops.moments import merged, shifted_moments, statistics_dtype
+from bn_keras.ops.moments import (
+    finite_where_masked,
+    merged,
+    only_where_present,
+    shifted_moments,
+    statistics_dtype,
+)
 from bn_keras.ops.sums import total
 from bn_keras.ops.traces import run_by_xla
 
@@ -114,6 +120,9 @@ def _backward(x, dy, scale, offset, mask, count, pivot, correction, variance, pa
     def centred(x, pivot):
         return tf.cast(x, dtype) - pivot if passes.centered else tf.cast(x, dtype)
 
+    if mask is not None:
+        x = finite_where_masked(x, mask, centred(x, pivot) * inverse)
+
     def passed(x, dy):
         """The gradient masked by the ReLU. The sign is recomputed from x, which costs less than to keep it."""
         dy = tf.cast(dy, dtype)
@@ -142,9 +151,7 @@ def _backward(x, dy, scale, offset, mask, count, pivot, correction, variance, pa
         through_deviation = of_sums(through_mean, products)
     slope = tf.math.divide_no_nan(through_deviation, count) * tf.square(inverse)
     level = tf.math.divide_no_nan(through_mean, count) * inverse - correction * slope if passes.centered else 0
-    through_moments = centred(x, pivot) * slope + level
-    if mask is not None:
-        through_moments *= tf.cast(mask, dtype)
+    through_moments = only_where_present(centred(x, pivot) * slope + level, mask)
     dx = passed(x, dy) * (scale * inverse) - through_moments
     return tf.cast(dx, x.dtype), dscale, doffset
 

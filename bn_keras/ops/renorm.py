@@ -11,12 +11,18 @@ Source: Ioffe 2017, "Batch Renormalization", https://arxiv.org/abs/1702.03275, s
 
 import tensorflow as tf
 
-from bn_keras.ops.moments import Moments, broadcastable, moving_average, statistics_dtype
+from bn_keras.ops.moments import Moments, broadcastable, finite_where_masked, moving_average, statistics_dtype
 from bn_keras.ops.settings import Settings, State
 
 
 def renormalize(
-    normalized: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, moments: Moments, state: State, settings: Settings
+    normalized: tf.Tensor,
+    scale: tf.Tensor,
+    offset: tf.Tensor,
+    mask: tf.Tensor | None,
+    moments: Moments,
+    state: State,
+    settings: Settings,
 ) -> tf.Tensor:
     """γ (x̂ r + d) + β, of `normalized`, which is x̂."""
     limits, epsilon, dtype = settings.renorm, settings.epsilon, moments.mean.dtype
@@ -28,9 +34,10 @@ def renormalize(
     d = d if limits.dmax is None else tf.clip_by_value(d, -limits.dmax, limits.dmax)
     r, d = tf.stop_gradient(r), tf.stop_gradient(d)
     rank = normalized.shape.rank
-    values = tf.cast(normalized, statistics_dtype(normalized.dtype))
+    values = finite_where_masked(tf.cast(normalized, statistics_dtype(normalized.dtype)), mask)
     scale, offset = (broadcastable(each, rank, settings.axes) for each in (scale * r, scale * d + offset))
-    return tf.cast(values * scale + offset, normalized.dtype)
+    y = tf.cast(values * scale + offset, normalized.dtype)
+    return y if mask is None else tf.where(tf.math.is_finite(normalized), y, tf.stop_gradient(normalized))
 
 
 def renorm_statistics(

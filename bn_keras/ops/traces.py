@@ -72,6 +72,10 @@ def run(branch: Branch, arguments: tuple, axes: tuple[int, ...]) -> typing.Any:
 def run_by_xla(branch: Branch, arguments: tuple) -> typing.Any:
     """`branch(*arguments)`, compiled by XLA."""
     tensors, numbers, structure = taken_apart(arguments)
+    if numbers:  # scalar tensors, as a function of `run` has them: the two share what XLA compiles
+        dtype = statistics_dtype(tensors[0].dtype)
+        arguments = put_together(structure, tensors, [tf.constant(each, dtype) for each in numbers])
+        tensors, numbers, structure = taken_apart(arguments)
     key = "XLA", branch, structure, tuple((each.dtype, tuple(each.shape)) for each in tensors)
     return _function(key, branch, structure, None, True)(tensors, numbers)
 

@@ -34,6 +34,7 @@ import tensorflow as tf
 from bn_keras.ops.kernels.replicas import average_over_replicas, replica_context
 from bn_keras.ops.moments import (
     broadcastable,
+    finite_where_masked,
     moments,
     moving_average,
     other_axes,
@@ -249,7 +250,7 @@ def _centred(x: tf.Tensor, mask: tf.Tensor | None, axis: int) -> tuple[tf.Tensor
     count, mean, _ = map(tf.stop_gradient, moments(values, axes, mask))
     share = tf.math.divide_no_nan(tf.ones([], dtype) if mask is None else mask, count)
     # The mean as a constant leaves its rounding error, and all of the gradient through it.
-    centred = values - mean
+    centred = finite_where_masked(values - mean, mask)
     centred -= tf.reduce_sum(share * centred, axes, keepdims=True)
     count = tf.reshape(tf.broadcast_to(count, tf.shape(mean)), [x.shape[axis]])
     return centred, share, count, tf.reshape(mean, [x.shape[axis]])

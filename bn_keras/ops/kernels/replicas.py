@@ -21,8 +21,10 @@ from bn_keras.ops.kernels import xla
 from bn_keras.ops.moments import (
     Moments,
     broadcastable,
+    finite_where_masked,
     moments_over_groups,
     moments_per_channel,
+    only_where_present,
     other_axes,
     shifted_moments,
     statistics_dtype,
@@ -76,7 +78,7 @@ def normalize(
         y = compiled(_normalize_by, (x, scale, offset, mean, variance, axes, epsilon))
 
         def gradient(dy, *of_the_moments):
-            doffset, dscale = compiled(_local_gradients, (x, dy, mean, variance, axes, epsilon))
+            doffset, dscale = compiled(_local_gradients, (x, dy, mask, mean, variance, axes, epsilon))
             both = sum_over_groups(tf.stack([doffset, dscale]))[:, own]
             dx = compiled(_input_gradient, (x, dy, scale, mask, both, count, mean, variance, axes, epsilon))
             return dx, dscale, doffset
@@ -156,9 +158,11 @@ def _normalize_by(x, scale, offset, mean, variance, axes, epsilon):
     return tf.cast(rescaled(tf.cast(x, pivot.dtype) - pivot, *of_x, scale, offset), x.dtype)
 
 
-def _local_gradients(x, dy, mean, variance, axes, epsilon):
+def _local_gradients(x, dy, mask, mean, variance, axes, epsilon):
     reduced = other_axes(x.shape.rank, axes)
     pivot, correction, inverse = _in_parts(x, mean, variance, axes, epsilon)
+    if mask is not None:
+        x = finite_where_masked(x, mask, (tf.cast(x, pivot.dtype) - pivot) * inverse)
     dtype, sizes = pivot.dtype, [x.shape[axis] for axis in axes]
     doffset = total(lambda dy: tf.cast(dy, dtype), [dy], reduced)
     products = total(lambda x, dy: tf.cast(dy, dtype) * (tf.cast(x, dtype) - pivot), [x, dy], reduced)
@@ -173,8 +177,7 @@ def _input_gradient(x, dy, scale, mask, sums, count, mean, variance, axes, epsil
     )
     slope = inverse * through_deviation
     through_moments = (tf.cast(x, pivot.dtype) - pivot) * slope + (through_mean - correction * slope)
-    if mask is not None:
-        through_moments *= tf.cast(mask, pivot.dtype)
+    through_moments = only_where_present(through_moments, mask)
     dx = broadcastable(scale, rank, axes) * inverse * (tf.cast(dy, pivot.dtype) - through_moments)
     return tf.cast(dx, x.dtype)
 
