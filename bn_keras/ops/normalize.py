@@ -85,7 +85,8 @@ def normalize_over(
         flat = [flattened(each, last) for each in (x, scale, offset)]
         axes = tuple(axis for axis in passes.axes if axis <= x.shape.rank - last)
         y, count, *moments = normalize_over(*flat, dataclasses.replace(passes, axes=axes), by_xla=by_xla)
-        y = tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
+        y = tf.reshape(y, tf.shape(x))
+        y.set_shape(x.shape)
         return y, count, *(each[(..., *[tf.newaxis] * (last - 1))] for each in moments)
 
     def run(branch, arguments):

@@ -56,7 +56,12 @@ def run(branch: Branch, arguments: tuple, axes: tuple[int, ...]) -> typing.Any:
         arguments: Its arguments. The shape of the first one may vary, and with it those of other tensors of its rank.
         axes: The channel axes of the first argument. Every trace knows the sizes along them.
     """
-    if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
+    return run_as_function(branch, arguments, axes) if tf.executing_eagerly() else branch(*arguments)
+
+
+def run_as_function(branch: Branch, arguments: tuple, axes: tuple[int, ...]) -> typing.Any:
+    """`run`, but as a function of its own within a graph, too."""
+    if tf.config.functions_run_eagerly():
         return branch(*arguments)
     tensors, numbers, structure = taken_apart(arguments)
     shapes, signature = tuple(tuple(each.shape) for each in tensors), None

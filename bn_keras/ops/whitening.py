@@ -284,7 +284,9 @@ def _ungrouped(vectors: tf.Tensor, like: tf.Tensor, axis: int) -> tf.Tensor:
     split = tf.reshape(vectors, [groups, *others, size])
     # (groups, …, size) with the groups and the size put where the channels were
     order = [*range(1, axis + 1), 0, len(others) + 1, *range(axis + 1, len(others) + 1)]
-    return tf.ensure_shape(tf.reshape(_transposed(split, order), tf.shape(like)), like.shape)
+    joined = tf.reshape(_transposed(split, order), tf.shape(like))
+    joined.set_shape(like.shape)
+    return joined
 
 
 def _transposed(x: tf.Tensor, order: list[int]) -> tf.Tensor:

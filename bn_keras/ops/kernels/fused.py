@@ -8,9 +8,17 @@ import platform
 import tensorflow as tf
 
 from bn_keras.ops.compiler import accelerated, in_xla_context
-from bn_keras.ops.moments import Moments, broadcastable, element_count, moments_per_channel, other_axes
+from bn_keras.ops.moments import (
+    Moments,
+    broadcastable,
+    element_count,
+    moments_per_channel,
+    other_axes,
+    shifted_moments,
+)
 from bn_keras.ops.normalize import Passes, normalize_over
 from bn_keras.ops.settings import Settings
+from bn_keras.ops.traces import run_as_function
 
 APPLIES_RELU = False
 ATTRIBUTES = ("epsilon",)
@@ -64,43 +72,33 @@ def normalize(
     normalized again by the composed path, and the gradient kernel gets its moments.
     """
     folded, data_format = _fold(x, settings.axes)
-    # A GPU's kernel keeps other things for its gradient than the moments, and is left alone.
-    run = _kernel if accelerated() else _checked_kernel
     scale, offset = tf.reshape(scale, [-1]), tf.reshape(offset, [-1])
-    y, mean, variance = run(folded, scale, offset, settings.epsilon, data_format)
-    y = y if folded is x else tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
+    arguments = folded, scale, offset, settings.epsilon, data_format
+    # TensorFlow's forward mode fails on the condition of the CPU's kernel in a graph, unless a function hides it.
+    y, mean, variance = run_as_function(_kernel, arguments, (CHANNELS[data_format],))
+    y = tf.reshape(y, tf.shape(x))
+    y.set_shape(x.shape)
     count = element_count(x, other_axes(x.shape.rank, settings.axes), tf.float32)
     return y, moments_per_channel(count, mean, variance, [x.shape[axis] for axis in settings.axes])
 
 
 def _kernel(x, scale, offset, epsilon, data_format):
-    """The output, the mean and the biased variance; differentiable as the kernel is."""
-    result = _forward(x, scale, offset, epsilon, data_format)
-    return result.y, result.batch_mean, _biased(result.batch_variance, x, data_format)
+    """The output, the mean and the biased variance, of which the output has a gradient."""
 
-
-def _checked_kernel(x, scale, offset, epsilon, data_format):
     @tf.custom_gradient
     def differentiable(x, scale, offset):
         result = _forward(x, scale, offset, epsilon, data_format)
-        kept = result.y, result.batch_mean, _biased(result.batch_variance, x, data_format)
-        far = tf.reduce_any(tf.square(kept[1]) > FAR**2 * (kept[2] + epsilon))
-        y, mean, variance = tf.cond(far, lambda: _again(x, scale, offset, epsilon, data_format), lambda: kept)
-        # The gradient kernel's own gradient goes by x. TensorFlow cannot differentiate the condition instead.
-        reserved = [tf.stop_gradient(each) for each in (mean, variance, result.reserve_space_3)]
+        y, mean, variance = kept = result.y, result.batch_mean, _biased(result.batch_variance, x, data_format)
+        reserved = result.reserve_space_1, result.reserve_space_2, result.reserve_space_3
+        if not accelerated():  # a GPU's kernel does not cancel, and keeps other things for its gradient than moments
+            far = tf.reduce_any(tf.square(mean) > FAR**2 * (variance + epsilon))
+            y, mean, variance = tf.cond(far, lambda: _again(x, scale, offset, epsilon, data_format), lambda: kept)
+            reserved = mean, variance, result.reserve_space_3
+        # The derivatives of the gradient go by x.
+        reserved = tuple(map(tf.stop_gradient, reserved))
 
         def gradient(dy, *of_the_moments):
-            return tf.raw_ops.FusedBatchNormGradV3(
-                y_backprop=dy,
-                x=x,
-                scale=scale,
-                reserve_space_1=reserved[0],
-                reserve_space_2=reserved[1],
-                reserve_space_3=reserved[2],
-                epsilon=epsilon,
-                data_format=data_format,
-                is_training=True,
-            )[:3]
+            return _gradient(x, dy, scale, reserved, epsilon, data_format)
 
         return (y, mean, variance), gradient
 
@@ -118,6 +116,66 @@ def _forward(x, scale, offset, epsilon, data_format):
         data_format=data_format,
         is_training=True,
     )
+
+
+def _gradient(x, dy, scale, reserved, epsilon, data_format):
+    """The gradients of x, γ and β, by the kernel.
+
+    TensorFlow's own derivative of this kernel asks a GradientTape, which sees nothing within a ForwardAccumulator:
+    forward mode gave None there.
+    """
+    # In a function, the tensors of the forward pass belong to another graph, which further derivatives do not see.
+    x, scale, *reserved = map(tf.identity, (x, scale, *reserved))
+
+    @tf.custom_gradient
+    def differentiable(x, dy, scale):
+        gradients = tf.raw_ops.FusedBatchNormGradV3(
+            y_backprop=dy,
+            x=x,
+            scale=scale,
+            reserve_space_1=reserved[0],
+            reserve_space_2=reserved[1],
+            reserve_space_3=reserved[2],
+            epsilon=epsilon,
+            data_format=data_format,
+            is_training=True,
+        )[:3]
+
+        def second(*vectors):
+            return _second_derivatives(x, dy, scale, *vectors, epsilon, data_format)
+
+        return gradients, second
+
+    return differentiable(x, dy, scale)
+
+
+def _second_derivatives(x, dy, scale, u, v, w, epsilon, data_format):
+    r"""The gradients of x, dy and γ, of the loss $\sum u \, dx + v \, d\gamma + w \, d\beta$.
+
+    With $E$ the mean over the elements of a channel, $s = 1 / \sqrt{\sigma^2 + \epsilon}$,
+    $a = E[u \, dy] - E[u] E[dy] - E[u \hat x] E[dy \, \hat x]$ and
+    $q = v \, dy - \gamma s (u E[dy \, \hat x] + dy E[u \hat x])$,
+
+    $$ \frac{\partial}{\partial dy} = \gamma s (u - E[u] - \hat x E[u \hat x]) + v \hat x + w \qquad
+       \frac{\partial}{\partial \gamma} = m s a \qquad
+       \frac{\partial}{\partial x} = s (q - E[q] - \hat x E[q \hat x]) - \gamma s^2 a \hat x $$
+    """
+    reduced, dtypes = REDUCED[data_format], (x.dtype, dy.dtype)
+    count, pivot, correction, variance = shifted_moments(x, reduced)
+    s = tf.math.rsqrt(variance + epsilon)
+    x, dy, u = (tf.cast(each, s.dtype) for each in (x, dy, u))
+    x = (x - pivot - correction) * s
+    scale, v, w = (broadcastable(each, 4, (CHANNELS[data_format],)) for each in (scale, v, w))
+
+    def mean(values):
+        return tf.math.divide_no_nan(tf.reduce_sum(values, reduced, keepdims=True), count)
+
+    u_mean, dy_mean, u_slope, dy_slope = mean(u), mean(dy), mean(u * x), mean(dy * x)
+    a = mean(u * dy) - u_mean * dy_mean - u_slope * dy_slope
+    q = v * dy - scale * s * (u * dy_slope + dy * u_slope)
+    of_dy = scale * s * (u - u_mean - x * u_slope) + v * x + w
+    of_x = s * (q - mean(q) - x * mean(q * x)) - scale * s * s * a * x
+    return tf.cast(of_x, dtypes[0]), tf.cast(of_dy, dtypes[1]), tf.reshape(count * s * a, [-1])
 
 
 def _biased(variance, x, data_format):
