@@ -20,8 +20,23 @@ def in_xla_context() -> bool:
 
 
 def accelerated() -> bool:
-    """Whether there is another device than processors."""
-    return any(tf.config.list_physical_devices(kind) for kind in ACCELERATORS)
+    """Whether the ops that are called here run on a GPU or TPU: the one rule that every choice goes by.
+
+    They do where the process sees such a device (`tf.config.set_visible_devices` hides devices) and TensorFlow would
+    put an op on it: a device scope decides, inside a graph or around the function that is traced, and without one
+    TensorFlow prefers the accelerator. An accelerator that a scope asks for and that is not there does not count, as
+    soft placement then runs the ops on a CPU.
+    """
+    if not any(tf.config.list_logical_devices(kind) for kind in ACCELERATORS):
+        return False
+    device = "" if tf.executing_eagerly() else tf.fill([], 0.0).device
+    return tf.DeviceSpec.from_string(device or eager_device()).device_type != "CPU"
+
+
+def eager_device() -> str:
+    """Where TensorFlow puts an op that is called eagerly, outside of the graph that is being traced."""
+    with tf.init_scope():
+        return tf.fill([], 0.0).device
 
 
 def quiet_function(

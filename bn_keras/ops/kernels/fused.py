@@ -48,8 +48,8 @@ def obstacle(x: tf.Tensor, mask: tf.Tensor | None, settings: Settings) -> str | 
 
 
 def is_quick(x: tf.Tensor, settings: Settings) -> bool:
-    """Whether the kernel is at least as fast here as what XLA makes of single ops."""
-    return kernel_is_vectorized() and settings.axes[-1] == x.shape.rank - 1
+    """Whether the kernel is at least as fast here as what XLA makes of single ops: always on an accelerator."""
+    return accelerated() or (kernel_is_vectorized() and settings.axes[-1] == x.shape.rank - 1)
 
 
 @functools.cache
