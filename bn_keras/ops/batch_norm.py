@@ -122,9 +122,10 @@ def infer(
     >>> y[:, 0].numpy().tolist()
     [0.0, 1.0]
     """
-    see(x, settings.axes)
-    mean, variance = state.moving_mean, state.moving_variance
-    return run(_infer, (x, scale, offset, mean, variance, settings.axes, settings.epsilon), settings.axes)
+    dtype = statistics_dtype(x.dtype)
+    scale, offset = scale_and_offset(scale, offset, x, settings.axes)
+    slope = scale * tf.math.rsqrt(tf.cast(state.moving_variance, dtype) + settings.epsilon)
+    return affine(x, slope, offset - tf.cast(state.moving_mean, dtype) * slope, settings.axes)
 
 
 def affine(x: tf.Tensor, scale: tf.Tensor | None, offset: tf.Tensor | None, axes: tuple[int, ...]) -> tf.Tensor:
@@ -135,8 +136,9 @@ def affine(x: tf.Tensor, scale: tf.Tensor | None, offset: tf.Tensor | None, axes
     >>> affine(tf.constant([[1.0], [3.0]]), tf.constant([2.0]), tf.constant([1.0]), axes=(1,)).numpy().tolist()
     [[3.0], [7.0]]
     """
-    see(x, axes)
-    return run(_affine, (x, *scale_and_offset(scale, offset, x, axes), axes), axes)
+    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
+    scale, offset = (broadcastable(each, rank, axes) for each in scale_and_offset(scale, offset, x, axes))
+    return tf.cast(tf.cast(x, dtype) * scale + offset, x.dtype)
 
 
 def normalize(
@@ -176,16 +178,3 @@ def update(state: State, moments: Moments, settings: Settings) -> State:
 def _step(x, scale, offset, state, settings, mask, kernel):
     y, moments = normalize(x, scale, offset, state, settings, mask, kernel)
     return y, update(state, moments, settings)
-
-
-def _infer(x, scale, offset, mean, variance, axes, epsilon):
-    dtype = statistics_dtype(x.dtype)
-    scale, offset = scale_and_offset(scale, offset, x, axes)
-    slope = scale * tf.math.rsqrt(tf.cast(variance, dtype) + epsilon)
-    return _affine(x, slope, offset - tf.cast(mean, dtype) * slope, axes)
-
-
-def _affine(x, scale, offset, axes):
-    dtype, rank = statistics_dtype(x.dtype), x.shape.rank
-    y = tf.cast(x, dtype) * broadcastable(scale, rank, axes) + broadcastable(offset, rank, axes)
-    return tf.cast(y, x.dtype)
