@@ -37,10 +37,10 @@ def doctest_names(doctest_namespace):
 @pytest.fixture(params=["single ops", "kernel", "xla"])
 def implementation(request, monkeypatch):
     """Each implementation in turn, on an input of any size and whatever the processor."""
-    from bn_keras.ops import choice
+    from bn_keras.ops.kernels import fused, xla
 
     never = float("inf")
-    monkeypatch.setattr(choice, "FUSED_FROM_ELEMENTS", 0 if request.param == "kernel" else never)
-    monkeypatch.setattr(choice, "XLA_FROM_ELEMENTS", 0 if request.param == "xla" else never)
-    monkeypatch.setattr(choice, "kernel_is_vectorized", lambda: True)
+    monkeypatch.setattr(fused, "FROM_ELEMENTS", 0 if request.param == "kernel" else never)
+    monkeypatch.setattr(xla, "FROM_ELEMENTS", 0 if request.param == "xla" else never)
+    monkeypatch.setattr(fused, "kernel_is_vectorized", lambda: True)
     return request.param

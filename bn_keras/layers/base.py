@@ -1,53 +1,49 @@
-"""What all normalization layers share: the scale and offset, and what a layer does to its input first."""
+"""The base classes of the layers, and what a layer does to its input first."""
+
+import dataclasses
 
 import keras
 import tensorflow as tf
 
-from bn_keras.layers.checks import checked_axis, checked_number
+from bn_keras.layers.arguments import Argument, DeclaredLayer
+from bn_keras.layers.checks import checked_axis, checked_channel_axis
 from bn_keras.ops.moments import statistics_dtype
 
+AXIS = Argument("axis", -1, checked_axis, annotation=int | list[int])
+CHANNEL_AXIS = Argument("axis", -1, checked_channel_axis, annotation=int)
 
-class NormalizationLayer(keras.layers.Layer):
-    """A layer with an ε, and a trainable scale γ and offset β along one axis."""
+Shape = tuple[int | None, ...]
 
-    def __init__(
-        self,
-        *,
-        axis,
-        epsilon,
-        center,
-        scale,
-        beta_initializer,
-        gamma_initializer,
-        beta_regularizer,
-        gamma_regularizer,
-        beta_constraint,
-        gamma_constraint,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.axis = checked_axis(axis)
-        self.epsilon = checked_number("epsilon", epsilon, at_least=0)
-        self.center = bool(center)
-        self.scale = bool(scale)
-        self.beta_initializer = keras.initializers.get(beta_initializer)
-        self.gamma_initializer = keras.initializers.get(gamma_initializer)
-        self.beta_regularizer = keras.regularizers.get(beta_regularizer)
-        self.gamma_regularizer = keras.regularizers.get(gamma_regularizer)
-        self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.gamma_constraint = keras.constraints.get(gamma_constraint)
-        self.supports_masking = True
-        self.gamma = None
-        self.beta = None
 
-    def build(self, input_shape):
+class ChannelLayer(DeclaredLayer):
+    """A layer with an `axis`, along which its weights have the sizes of the input."""
+
+    supports_masking = True
+
+    def build(self, input_shape: Shape) -> None:
         self.sizes = sizes_along(self.axis, input_shape)
-        self.add_scale_and_offset(self.sizes)
 
-    def add_scale_and_offset(self, shape):
+    def prepared(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tuple[int, ...]]:
+        """The input as floats, with the sizes along `axis` that the layer was built for; and the channel axes."""
+        inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
+        return inputs, axes_of(self.axis, inputs.shape)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        axes_of(self.axis, input_shape)
+        return input_shape
+
+
+class NormalizationLayer(ChannelLayer):
+    """A layer with an ε, and a trainable scale γ and offset β along `axis`."""
+
+    gamma = None
+    beta = None
+
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
         if self.scale:
             self.gamma = self.add_weight(
-                shape=shape,
+                shape=self.sizes,
                 name="gamma",
                 initializer=self.gamma_initializer,
                 regularizer=self.gamma_regularizer,
@@ -56,7 +52,7 @@ class NormalizationLayer(keras.layers.Layer):
             )
         if self.center:
             self.beta = self.add_weight(
-                shape=shape,
+                shape=self.sizes,
                 name="beta",
                 initializer=self.beta_initializer,
                 regularizer=self.beta_regularizer,
@@ -64,7 +60,18 @@ class NormalizationLayer(keras.layers.Layer):
                 autocast=False,
             )
 
-    def add_statistic(self, name, shape, initializer):
+    def scale_and_offset(self) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        return tensor_or_none(self.gamma), tensor_or_none(self.beta)
+
+
+class StatisticsLayer(NormalizationLayer):
+    """A layer that learns statistics in training, and normalizes by them in inference."""
+
+    def learns(self, training: bool | None) -> bool:
+        """Whether this call is a training step."""
+        return bool(training) and self.trainable and not self.frozen
+
+    def add_statistic(self, name: str, shape: tuple[int, ...], initializer) -> keras.Variable:
         return self.add_weight(
             shape=shape,
             name=name,
@@ -74,28 +81,16 @@ class NormalizationLayer(keras.layers.Layer):
             autocast=False,
         )
 
-    def compute_output_shape(self, input_shape):
-        axes_of(self.axis, input_shape)
-        return input_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
-            "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
-            "beta_regularizer": keras.regularizers.serialize(self.beta_regularizer),
-            "gamma_regularizer": keras.regularizers.serialize(self.gamma_regularizer),
-            "beta_constraint": keras.constraints.serialize(self.beta_constraint),
-            "gamma_constraint": keras.constraints.serialize(self.gamma_constraint),
-        }
+    def assign_statistics(self, state) -> None:
+        """Assigns the fields of a state to the weights of these names."""
+        for field in dataclasses.fields(state):
+            value = getattr(state, field.name)
+            if value is not None:
+                getattr(self, field.name).assign(value)
 
 
-def axes_of(axis, input_shape):
-    """`axis` as rising non-negative ints, once the shape that they index is known."""
+def axes_of(axis: int | list[int], input_shape: Shape) -> tuple[int, ...]:
+    """`axis` as rising non-negative ints, once the shape that it indexes is known."""
     rank, given = len(input_shape), axis if isinstance(axis, list) else [axis]
     if rank < 2:
         raise ValueError(
@@ -119,20 +114,20 @@ def axes_of(axis, input_shape):
     return tuple(axes)
 
 
-def tensor_or_none(weight):
+def tensor_or_none(weight: keras.Variable | None) -> tf.Tensor | None:
     """A weight as a tensor: a variable would give every layer a trace of its own."""
     return None if weight is None else tf.convert_to_tensor(weight)
 
 
-def float_tensor(inputs):
+def float_tensor(inputs: tf.Tensor) -> tf.Tensor:
     return inputs if inputs.dtype.is_floating else tf.cast(inputs, tf.float32)
 
 
-def sizes_along(axis, input_shape):
+def sizes_along(axis: int | list[int], input_shape: Shape) -> tuple[int, ...]:
     return tuple(input_shape[each] for each in axes_of(axis, input_shape))
 
 
-def with_known_sizes(inputs, axis, sizes):
+def with_known_sizes(inputs: tf.Tensor, axis: int | list[int], sizes: tuple[int, ...]) -> tf.Tensor:
     """`inputs` with the sizes along `axis` that the layer was built for, where a trace does not know them."""
     rank = inputs.shape.rank
     axes = sorted(each % rank for each in (axis if isinstance(axis, list) else [axis]))
@@ -142,14 +137,16 @@ def with_known_sizes(inputs, axis, sizes):
     return tf.ensure_shape(inputs, [known.get(i, size) for i, size in enumerate(inputs.shape)])
 
 
-def exact_rank(axis, input_shape):
+def exact_rank(axis: int | list[int], input_shape: Shape) -> keras.layers.InputSpec:
     """The `input_spec` of a layer whose statistics belong to one rank of input."""
     axes = axes_of(axis, input_shape)
     return keras.layers.InputSpec(ndim=len(input_shape), axes={each: input_shape[each] for each in axes})
 
 
-def weights_of(mask, inputs):
-    """A mask over the leading axes of the input, with the missing ones added."""
+def mask_along(mask, inputs: tf.Tensor) -> tf.Tensor | None:
+    """A mask over the leading axes of the input, with the missing axes added."""
+    if mask is None:
+        return None
     mask = tf.convert_to_tensor(mask)
     missing = inputs.shape.rank - mask.shape.rank
     fits = missing >= 0 and all(

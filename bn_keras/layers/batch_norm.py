@@ -1,26 +1,41 @@
 """Batch normalization as a Keras layer."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
+from bn_keras.layers.arguments import (
+    ACTIVATION,
+    CENTER_AND_SCALE,
+    EPSILON,
+    FROZEN,
+    INITIALIZERS,
+    REGULARIZERS_AND_CONSTRAINTS,
+    Argument,
+    flag,
+    initializer,
+    number,
+)
 from bn_keras.layers.base import (
-    NormalizationLayer,
+    AXIS,
+    Shape,
+    StatisticsLayer,
     axes_of,
     exact_rank,
-    float_tensor,
+    mask_along,
     tensor_or_none,
-    weights_of,
-    with_known_sizes,
 )
-from bn_keras.layers.checks import CLIPPING, checked_choice, checked_clipping, checked_number, checked_size
+from bn_keras.layers.checks import CLIPPING, checked_choice, checked_clipping, checked_momentum, checked_size
 from bn_keras.layers.combinations import check_combination
-from bn_keras.ops.batch_norm import batch_norm_inference, batch_norm_training
+from bn_keras.ops import batch_norm
+from bn_keras.ops.settings import Renorm, Settings, State
 
 STATISTICS = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "steps")
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
-class BatchNorm(NormalizationLayer):
+class BatchNorm(StatisticsLayer):
     r"""Normalizes each channel by the mean and variance of the batch.
 
     $$ y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta $$
@@ -75,7 +90,7 @@ class BatchNorm(NormalizationLayer):
             less time than with a layer of its own after this one.
         frozen: Whether training runs as inference does: the moving statistics are used and stay, while γ and β
             go on learning. `trainable = False` freezes these too. `bn_keras.surgery.freeze` sets it.
-        **kwargs: Those of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
+        **kwargs: The arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
         inputs: The tensor to normalize.
@@ -103,74 +118,43 @@ class BatchNorm(NormalizationLayer):
     [0.2, 2.0]
     """
 
-    def __init__(
-        self,
-        axis=-1,
-        momentum=0.99,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        moving_mean_initializer="zeros",
-        moving_variance_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
-        renorm=False,
-        renorm_clipping=None,
-        renorm_momentum=0.99,
-        synchronized=False,
-        unbiased=True,
-        bias_correction=False,
-        virtual_batch_size=None,
-        group_size=None,
-        fused=None,
-        activation=None,
-        frozen=False,
-        **kwargs,
-    ):
-        super().__init__(
-            axis=axis,
-            epsilon=epsilon,
-            center=center,
-            scale=scale,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-            **kwargs,
-        )
-        check_combination(
-            momentum=momentum,
-            bias_correction=bias_correction,
-            renorm=renorm,
-            virtual_batch_size=virtual_batch_size,
-            synchronized=synchronized,
-            group_size=group_size,
-            fused=fused,
-        )
-        self.momentum = None if momentum is None else checked_number("momentum", momentum, at_least=0, at_most=1)
-        self.bias_correction = bool(bias_correction)
-        self.fused = checked_choice("fused", fused, (None, True, False))
-        self.virtual_batch_size = checked_size("virtual_batch_size", virtual_batch_size)
-        self.renorm = bool(renorm)
-        self.renorm_clipping = checked_clipping(renorm_clipping) if renorm else renorm_clipping
-        self.renorm_momentum = checked_number("renorm_momentum", renorm_momentum, at_least=0, at_most=1)
-        self.synchronized = bool(synchronized)
-        self.group_size = checked_size("group_size", group_size)
-        self.unbiased = bool(unbiased)
-        self.activation = keras.activations.get(activation)
-        self.frozen = bool(frozen)
-        self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = keras.initializers.get(moving_variance_initializer)
+    arguments = (
+        AXIS,
+        Argument("momentum", 0.99, checked_momentum, annotation=float | None),
+        EPSILON,
+        *CENTER_AND_SCALE,
+        *INITIALIZERS,
+        initializer("moving_mean_initializer", "zeros"),
+        initializer("moving_variance_initializer", "ones"),
+        *REGULARIZERS_AND_CONSTRAINTS,
+        flag("renorm", False),
+        Argument("renorm_clipping", None, annotation=dict | None),
+        number("renorm_momentum", 0.99, at_most=1),
+        flag("synchronized", False),
+        flag("unbiased", True),
+        flag("bias_correction", False),
+        Argument(
+            "virtual_batch_size", None, functools.partial(checked_size, "virtual_batch_size"), annotation=int | None
+        ),
+        Argument("group_size", None, functools.partial(checked_size, "group_size"), annotation=int | None),
+        Argument(
+            "fused",
+            None,
+            functools.partial(checked_choice, "fused", choices=(None, True, False)),
+            annotation=bool | None,
+        ),
+        ACTIVATION,
+        FROZEN,
+    )
+
+    def check_arguments(self) -> None:
+        check_combination(self)
+        if self.renorm:
+            self.renorm_clipping = checked_clipping(self.renorm_clipping)
         for name in STATISTICS:
             setattr(self, name, None)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.input_spec = exact_rank(self.axis, input_shape)
         if self.virtual_batch_size and 0 in axes_of(self.axis, input_shape):
@@ -192,65 +176,42 @@ class BatchNorm(NormalizationLayer):
         return keras.ops.sqrt(clone(self.moving_variance_initializer)(shape, dtype=dtype))
 
     @property
-    def statistics(self):
+    def statistics(self) -> dict[str, keras.Variable]:
         """The weights that no gradient trains, by name."""
         found = {name: getattr(self, name) for name in STATISTICS}
         return {name: weight for name, weight in found.items() if weight is not None}
 
-    def call(self, inputs, training=None, mask=None):
-        inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
-        gamma, beta = tensor_or_none(self.gamma), tensor_or_none(self.beta)
-        statistics = {name: tensor_or_none(weight) for name, weight in self.statistics.items()}
-        axes = axes_of(self.axis, inputs.shape)
-        activation = self.activation
-        if training and self.trainable and not self.frozen:
-            outputs, statistics = batch_norm_training(
-                inputs,
-                gamma,
-                beta,
-                statistics,
-                axes=axes,
-                momentum=self.momentum,
-                epsilon=self.epsilon,
-                unbiased=self.unbiased,
-                weights=None if mask is None else weights_of(mask, inputs),
-                fused=self.fused,
-                virtual_batch_size=self.virtual_batch_size,
-                synchronized=self.synchronized,
-                group_size=self.group_size,
-                renorm_momentum=self.renorm_momentum if self.renorm else None,
-                renorm_clipping=tuple(map((self.renorm_clipping or {}).get, CLIPPING)) if self.renorm else None,
-                relu=activation is keras.activations.relu,
-            )
-            if activation is keras.activations.relu:
-                activation = keras.activations.linear
-            for name, value in statistics.items():
-                getattr(self, name).assign(value)
-        else:
-            mean, variance = statistics["moving_mean"], statistics["moving_variance"]
-            outputs = batch_norm_inference(inputs, gamma, beta, mean, variance, axes=axes, epsilon=self.epsilon)
-        return activation(tf.cast(outputs, self.compute_dtype))
+    def settings(self, axes: tuple[int, ...]) -> Settings:
+        """How the ops normalize an input with the channels at `axes`."""
+        renorm = None
+        if self.renorm:
+            limits = (self.renorm_clipping.get(name) for name in CLIPPING)
+            renorm = Renorm(self.renorm_momentum, *(None if each is None else float(each) for each in limits))
+        return Settings(
+            axes=axes,
+            epsilon=self.epsilon,
+            momentum=self.momentum,
+            unbiased=self.unbiased,
+            renorm=renorm,
+            virtual_batch_size=self.virtual_batch_size,
+            synchronized=self.synchronized,
+            group_size=self.group_size,
+            fused=self.fused,
+            relu=self.activation is keras.activations.relu,
+        )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "momentum": self.momentum,
-            "moving_mean_initializer": keras.initializers.serialize(self.moving_mean_initializer),
-            "moving_variance_initializer": keras.initializers.serialize(self.moving_variance_initializer),
-            "renorm": self.renorm,
-            "renorm_clipping": self.renorm_clipping,
-            "renorm_momentum": self.renorm_momentum,
-            "synchronized": self.synchronized,
-            "group_size": self.group_size,
-            "unbiased": self.unbiased,
-            "bias_correction": self.bias_correction,
-            "virtual_batch_size": self.virtual_batch_size,
-            "fused": self.fused,
-            "activation": keras.activations.serialize(self.activation),
-            "frozen": self.frozen,
-        }
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        inputs, axes = self.prepared(inputs)
+        settings, state = self.settings(axes), State(*(tensor_or_none(getattr(self, name)) for name in STATISTICS))
+        batch = inputs, *self.scale_and_offset(), state, settings
+        if not self.learns(training):
+            return self.activation(tf.cast(batch_norm.infer(*batch), self.compute_dtype))
+        outputs, state = batch_norm.train(*batch, mask_along(mask, inputs))
+        self.assign_statistics(state)
+        outputs = tf.cast(outputs, self.compute_dtype)
+        return outputs if settings.relu else self.activation(outputs)
 
 
-def clone(initializer):
+def clone(initializer: keras.initializers.Initializer) -> keras.initializers.Initializer:
     """The same initializer again, which may be called once more."""
     return initializer.__class__.from_config(initializer.get_config())

@@ -6,7 +6,7 @@ import operator
 CLIPPING = ("rmin", "rmax", "dmax")
 
 
-def checked_axis(axis):
+def checked_axis(axis: int | list[int] | tuple[int, ...]) -> int | list[int]:
     """An int, or a list of different ints."""
     axes = axis if isinstance(axis, (list, tuple)) else [axis]
     if not axes or not all(hasattr(each, "__index__") and not isinstance(each, bool) for each in axes):
@@ -18,7 +18,7 @@ def checked_axis(axis):
     return axes if isinstance(axis, (list, tuple)) else axes[0]
 
 
-def checked_channel_axis(axis):
+def checked_channel_axis(axis: int) -> int:
     """An int: channels in groups lie along one axis."""
     checked = checked_axis(axis)
     if isinstance(checked, list):
@@ -26,7 +26,7 @@ def checked_channel_axis(axis):
     return checked
 
 
-def checked_groups(groups):
+def checked_groups(groups: int) -> int:
     if isinstance(groups, bool) or not isinstance(groups, int) or (groups < 1 and groups != -1):
         raise ValueError(
             f"The argument `groups` must be an int ≥ 1, or -1 for a group per channel. Received: groups={groups!r}."
@@ -34,7 +34,7 @@ def checked_groups(groups):
     return groups
 
 
-def groups_of(groups, channels):
+def groups_of(groups: int, channels: int) -> int:
     """The number of groups, once that of the channels is known."""
     if groups > channels:
         raise ValueError(f"`groups` cannot be more than the number of channels, {channels}. Received: {groups}.")
@@ -43,7 +43,7 @@ def groups_of(groups, channels):
     return channels if groups == -1 else groups
 
 
-def checked_number(name, value, at_least, at_most=float("inf")):
+def checked_number(name: str, value: float, at_least: float, at_most: float = float("inf")) -> float:
     allowed = f"a number ≥ {at_least}" if at_most == float("inf") else f"in [{at_least}, {at_most}]"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(
@@ -54,25 +54,30 @@ def checked_number(name, value, at_least, at_most=float("inf")):
     return float(value)
 
 
-def checked_choice(name, value, choices):
+def checked_momentum(momentum: float | None) -> float | None:
+    """A number in [0, 1], or `None` for the average of all batches."""
+    return None if momentum is None else checked_number("momentum", momentum, at_least=0, at_most=1)
+
+
+def checked_choice(name: str, value, choices: tuple):
     if not any(value is each for each in choices):
         raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}.")
     return value
 
 
-def checked_count(name, value):
+def checked_count(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"`{name}` must be an int ≥ 1. Received: {name}={value!r}.")
     return value
 
 
-def checked_size(name, value):
+def checked_size(name: str, value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 2):
         raise ValueError(f"`{name}` must be None or an int ≥ 2. Received: {name}={value!r}.")
     return value
 
 
-def checked_clipping(clipping):
+def checked_clipping(clipping: dict | None) -> dict:
     clipping = dict(clipping or {})
     if set(clipping) - set(CLIPPING):
         raise ValueError(

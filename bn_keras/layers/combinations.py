@@ -44,8 +44,9 @@ def refusals(arguments):
             yield (name, other), f"`{name}` cannot be combined with `{other}`: {reason}", "Leave one at its default"
 
 
-def check_combination(**arguments):
-    """Raises `ValueError` with the reason, if there is one."""
+def check_combination(layer):
+    """Raises `ValueError` with the reason, if the arguments of a `BatchNorm` do not go together."""
+    arguments = {name.partition("=")[0]: getattr(layer, name.partition("=")[0]) for name in OPTIONS}
     for names, reason, advice in refusals(arguments):
         options = [name.partition("=")[0] for name in names]
         received = ", ".join(f"{option}={arguments[option]!r}" for option in options)

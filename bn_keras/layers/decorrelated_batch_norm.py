@@ -1,34 +1,34 @@
 """Decorrelated batch normalization as a Keras layer."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
-from bn_keras.layers.base import (
-    NormalizationLayer,
-    axes_of,
-    exact_rank,
-    float_tensor,
-    tensor_or_none,
-    weights_of,
-    with_known_sizes,
+from bn_keras.layers.arguments import (
+    CENTER_AND_SCALE,
+    EPSILON,
+    FROZEN,
+    INITIALIZERS,
+    MOMENTUM,
+    REGULARIZERS_AND_CONSTRAINTS,
+    Argument,
+    initializer,
 )
-from bn_keras.layers.checks import checked_channel_axis, checked_count, checked_groups, checked_number, groups_of
-from bn_keras.ops.whitening import (
-    decorrelated_batch_norm_inference,
-    decorrelated_batch_norm_training,
-    identities,
-)
+from bn_keras.layers.base import CHANNEL_AXIS, Shape, StatisticsLayer, exact_rank, mask_along
+from bn_keras.layers.checks import checked_count, checked_groups, groups_of
+from bn_keras.ops import whitening
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
-class DecorrelatedBatchNorm(NormalizationLayer):
+class DecorrelatedBatchNorm(StatisticsLayer):
     r"""Whitens the channels of each group by the mean and covariance of the batch.
 
     $$ y = \gamma \odot W (x - \mu) + \beta \qquad W \approx \Sigma^{-1/2} $$
 
-    Batch norm comes from whitening: to make the inputs of each layer uncorrelated, of mean 0 and variance 1, is
-    what its paper sets out with, and settles for mean and variance as a covariance and its inverse root are costly.
-    Here they are taken, per group of channels, the root by a few of Newton's iterations.
+    The paper of batch norm sets out to whiten the inputs of each layer, so that they are uncorrelated with mean 0 and
+    variance 1. It settles for mean and variance, as a covariance and its inverse root are costly. This layer whitens
+    each group of channels, and computes the root by a few of Newton's iterations.
 
     While training, μ and Σ (biased, ε added to its diagonal) are those of the batch over every axis but `axis`,
     and two moving averages follow μ and W, which stand in for them in inference:
@@ -62,7 +62,7 @@ class DecorrelatedBatchNorm(NormalizationLayer):
         moving_mean_initializer: Of the moving mean. The moving whitening starts as the identity.
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Optional.
         frozen: Whether training runs as inference does, as in `BatchNorm`.
-        **kwargs: Those of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
+        **kwargs: The arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
         inputs: The tensor to whiten.
@@ -85,83 +85,39 @@ class DecorrelatedBatchNorm(NormalizationLayer):
     [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    def __init__(
-        self,
-        axis=-1,
-        groups=1,
-        iterations=5,
-        momentum=0.99,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        moving_mean_initializer="zeros",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
-        frozen=False,
-        **kwargs,
-    ):
-        super().__init__(
-            axis=checked_channel_axis(axis),
-            epsilon=epsilon,
-            center=center,
-            scale=scale,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-            **kwargs,
-        )
-        self.groups = checked_groups(groups)
-        self.iterations = checked_count("iterations", iterations)
-        self.momentum = checked_number("momentum", momentum, at_least=0, at_most=1)
-        self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
-        self.frozen = bool(frozen)
+    arguments = (
+        CHANNEL_AXIS,
+        Argument("groups", 1, checked_groups, annotation=int),
+        Argument("iterations", 5, functools.partial(checked_count, "iterations"), annotation=int),
+        MOMENTUM,
+        EPSILON,
+        *CENTER_AND_SCALE,
+        *INITIALIZERS,
+        initializer("moving_mean_initializer", "zeros"),
+        *REGULARIZERS_AND_CONSTRAINTS,
+        FROZEN,
+    )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.input_spec = exact_rank(self.axis, input_shape)
         (channels,) = self.sizes
         groups = groups_of(self.groups, channels)
         size = channels // groups
         self.moving_mean = self.add_statistic("moving_mean", (channels,), self.moving_mean_initializer)
-        self.moving_whitening = self.add_statistic("moving_whitening", (groups, size, size), identities)
+        self.moving_whitening = self.add_statistic("moving_whitening", (groups, size, size), whitening.identities)
 
-    def call(self, inputs, training=None, mask=None):
-        inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
-        (axis,) = axes_of(self.axis, inputs.shape)
-        gamma, beta = tensor_or_none(self.gamma), tensor_or_none(self.beta)
-        mean, whitening = (tf.convert_to_tensor(each) for each in (self.moving_mean, self.moving_whitening))
-        settings = {"axis": axis, "groups": groups_of(self.groups, *self.sizes)}
-        if training and self.trainable and not self.frozen:
-            outputs, statistics = decorrelated_batch_norm_training(
-                inputs,
-                gamma,
-                beta,
-                {"moving_mean": mean, "moving_whitening": whitening},
-                iterations=self.iterations,
-                momentum=self.momentum,
-                epsilon=self.epsilon,
-                weights=None if mask is None else weights_of(mask, inputs),
-                **settings,
-            )
-            for name, value in statistics.items():
-                getattr(self, name).assign(value)
+    def settings(self, axes: tuple[int]) -> whitening.Settings:
+        groups = groups_of(self.groups, *self.sizes)
+        return whitening.Settings(*axes, groups, self.iterations, self.epsilon, self.momentum)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        inputs, axes = self.prepared(inputs)
+        batch = inputs, *self.scale_and_offset()
+        state = whitening.State(*map(tf.convert_to_tensor, (self.moving_mean, self.moving_whitening)))
+        if self.learns(training):
+            outputs, state = whitening.train(*batch, state, self.settings(axes), mask_along(mask, inputs))
+            self.assign_statistics(state)
         else:
-            outputs = decorrelated_batch_norm_inference(inputs, gamma, beta, mean, whitening, **settings)
+            outputs = whitening.infer(*batch, state, self.settings(axes))
         return tf.cast(outputs, self.compute_dtype)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "groups": self.groups,
-            "iterations": self.iterations,
-            "momentum": self.momentum,
-            "moving_mean_initializer": keras.initializers.serialize(self.moving_mean_initializer),
-            "frozen": self.frozen,
-        }

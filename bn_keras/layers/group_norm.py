@@ -3,9 +3,16 @@
 import keras
 import tensorflow as tf
 
-from bn_keras.layers.base import NormalizationLayer, axes_of, exact_rank, float_tensor, tensor_or_none, with_known_sizes
-from bn_keras.layers.checks import checked_channel_axis, checked_groups, groups_of
-from bn_keras.ops.choice import xla_pays
+from bn_keras.layers.arguments import (
+    CENTER_AND_SCALE,
+    EPSILON,
+    INITIALIZERS,
+    REGULARIZERS_AND_CONSTRAINTS,
+    Argument,
+    without,
+)
+from bn_keras.layers.base import CHANNEL_AXIS, NormalizationLayer, Shape, exact_rank
+from bn_keras.layers.checks import checked_groups, groups_of
 from bn_keras.ops.layer_norm import group_norm
 
 
@@ -28,7 +35,7 @@ class GroupNorm(NormalizationLayer):
         center, scale: Whether there is an offset `beta` and a scale `gamma`.
         beta_initializer, gamma_initializer: Of the offset and scale.
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Optional.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: The tensor to normalize.
@@ -47,58 +54,28 @@ class GroupNorm(NormalizationLayer):
     [[[-1.0, -1.0], [1.0, 1.0]]]
     """
 
-    def __init__(
-        self,
-        groups=32,
-        axis=-1,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
-        **kwargs,
-    ):
-        super().__init__(
-            axis=checked_channel_axis(axis),
-            epsilon=epsilon,
-            center=center,
-            scale=scale,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-            **kwargs,
-        )
-        self.groups = checked_groups(groups)
+    arguments = (
+        Argument("groups", 32, checked_groups, annotation=int),
+        CHANNEL_AXIS,
+        EPSILON,
+        *CENTER_AND_SCALE,
+        *INITIALIZERS,
+        *REGULARIZERS_AND_CONSTRAINTS,
+    )
+
+    def check_arguments(self) -> None:
         self.autocast = False
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.input_spec = exact_rank(self.axis, input_shape)
         groups_of(self.groups, *self.sizes)
 
-    def call(self, inputs, training=None):
-        inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
-        (axis,) = axes_of(self.axis, inputs.shape)
-        outputs = group_norm(
-            inputs,
-            tensor_or_none(self.gamma),
-            tensor_or_none(self.beta),
-            axis=axis,
-            groups=groups_of(self.groups, *self.sizes),
-            epsilon=self.epsilon,
-            xla=xla_pays(inputs, training=training),
-        )
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        inputs, (axis,) = self.prepared(inputs)
+        groups = groups_of(self.groups, *self.sizes)
+        outputs = group_norm(inputs, *self.scale_and_offset(), axis, groups, self.epsilon, bool(training))
         return tf.cast(outputs, self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "groups": self.groups}
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
@@ -116,10 +93,5 @@ class InstanceNorm(GroupNorm):
     [[[-1.0, -1.0], [1.0, 1.0]]]
     """
 
-    def __init__(self, axis=-1, epsilon=1e-3, **kwargs):
-        super().__init__(groups=-1, axis=axis, epsilon=epsilon, **kwargs)
-
-    def get_config(self):
-        config = super().get_config()
-        del config["groups"]
-        return config
+    arguments = without(GroupNorm.arguments, "groups")
+    groups = -1

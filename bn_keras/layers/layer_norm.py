@@ -5,8 +5,14 @@ import warnings
 import keras
 import tensorflow as tf
 
-from bn_keras.layers.base import NormalizationLayer, axes_of, float_tensor, tensor_or_none, with_known_sizes
-from bn_keras.ops.choice import xla_pays
+from bn_keras.layers.arguments import (
+    CENTER_AND_SCALE,
+    EPSILON,
+    INITIALIZERS,
+    REGULARIZERS_AND_CONSTRAINTS,
+    flag,
+)
+from bn_keras.layers.base import AXIS, NormalizationLayer
 from bn_keras.ops.layer_norm import layer_norm, scaled_by_deviation
 
 
@@ -29,8 +35,9 @@ class LayerNorm(NormalizationLayer):
         center, scale: Whether there is an offset `beta` and a scale `gamma`.
         beta_initializer, gamma_initializer: Of the offset and scale.
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Optional.
-        **kwargs: Those of `keras.layers.Layer`. Keras' `rms_scaling=True` is taken with a warning: it
-            divides by the deviation without taking the mean off. `RMSNorm` is the true one.
+        rms_scaling: Keras' `rms_scaling=True` is taken with a warning: it divides by the deviation without taking
+            the mean off. `RMSNorm` divides by the root mean square.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: The tensor to normalize.
@@ -48,52 +55,29 @@ class LayerNorm(NormalizationLayer):
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
 
-    def __init__(
-        self,
-        axis=-1,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
-        **kwargs,
-    ):
-        rms_scaling = bool(kwargs.pop("rms_scaling", False))
-        if rms_scaling:
+    arguments = (
+        AXIS,
+        EPSILON,
+        *CENTER_AND_SCALE,
+        *INITIALIZERS,
+        *REGULARIZERS_AND_CONSTRAINTS,
+        flag("rms_scaling", False, keyword_only=True),
+    )
+
+    def check_arguments(self) -> None:
+        self.autocast = False
+        if self.rms_scaling:
             warnings.warn(
                 "`rms_scaling=True` divides by the deviation, not by the root mean square. Use RMSNorm for that.",
-                stacklevel=2,
+                stacklevel=3,
             )
-        super().__init__(
-            axis=axis,
-            epsilon=epsilon,
-            center=center and not rms_scaling,
-            scale=scale or rms_scaling,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-            **kwargs,
-        )
-        self.rms_scaling = rms_scaling
-        self.autocast = False
+            self.center, self.scale = False, True
 
-    def call(self, inputs, training=None):
-        inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
-        gamma, beta = tensor_or_none(self.gamma), tensor_or_none(self.beta)
-        axes = axes_of(self.axis, inputs.shape)
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        inputs, axes = self.prepared(inputs)
+        scale, offset = self.scale_and_offset()
         if self.rms_scaling:
-            outputs = scaled_by_deviation(inputs, gamma, axes=axes, epsilon=self.epsilon)
+            outputs = scaled_by_deviation(inputs, scale, axes, self.epsilon)
         else:
-            xla = xla_pays(inputs, training=training)
-            outputs = layer_norm(inputs, gamma, beta, axes=axes, epsilon=self.epsilon, xla=xla)
+            outputs = layer_norm(inputs, scale, offset, axes, self.epsilon, bool(training))
         return tf.cast(outputs, self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "rms_scaling": self.rms_scaling}

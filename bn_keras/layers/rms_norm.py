@@ -3,14 +3,13 @@
 import keras
 import tensorflow as tf
 
-from bn_keras.layers.base import axes_of, float_tensor, sizes_along, with_known_sizes
-from bn_keras.layers.checks import checked_axis, checked_number
-from bn_keras.ops.choice import xla_pays
+from bn_keras.layers.arguments import number
+from bn_keras.layers.base import AXIS, ChannelLayer, Shape
 from bn_keras.ops.layer_norm import rms_norm
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
-class RMSNorm(keras.layers.Layer):
+class RMSNorm(ChannelLayer):
     r"""Divides the features of each example by their root mean square.
 
     $$ y = \gamma \frac{x}{\sqrt{\frac1m \sum_i x_i^2 + \epsilon}} $$
@@ -24,7 +23,7 @@ class RMSNorm(keras.layers.Layer):
     Args:
         axis: Int or list of ints, the axes of the features.
         epsilon: Added to the mean square, ≥ 0.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: The tensor to normalize.
@@ -42,27 +41,16 @@ class RMSNorm(keras.layers.Layer):
     [[1.0, -1.0]]
     """
 
-    def __init__(self, axis=-1, epsilon=1e-6, **kwargs):
-        super().__init__(**kwargs)
-        self.axis = checked_axis(axis)
-        self.epsilon = checked_number("epsilon", epsilon, at_least=0)
-        self.supports_masking = True
+    arguments = AXIS, number("epsilon", 1e-6)
+
+    def check_arguments(self) -> None:
         self.autocast = False
 
-    def build(self, input_shape):
-        self.sizes = sizes_along(self.axis, input_shape)
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
         self.scale = self.add_weight(name="scale", shape=self.sizes, initializer="ones", autocast=False)
 
-    def call(self, inputs, training=None):
-        inputs = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
-        axes = axes_of(self.axis, inputs.shape)
-        scale, xla = tf.convert_to_tensor(self.scale), xla_pays(inputs, training=training)
-        outputs = rms_norm(inputs, scale, axes=axes, epsilon=self.epsilon, xla=xla)
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        inputs, axes = self.prepared(inputs)
+        outputs = rms_norm(inputs, tf.convert_to_tensor(self.scale), axes, self.epsilon, bool(training))
         return tf.cast(outputs, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape):
-        axes_of(self.axis, input_shape)
-        return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis, "epsilon": self.epsilon}

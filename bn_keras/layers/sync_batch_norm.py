@@ -2,6 +2,7 @@
 
 import keras
 
+from bn_keras.layers.arguments import with_defaults
 from bn_keras.layers.batch_norm import BatchNorm
 
 
@@ -26,5 +27,4 @@ class SyncBatchNorm(BatchNorm):
     [[-1.0], [1.0]]
     """
 
-    def __init__(self, *args, synchronized=True, **kwargs):
-        super().__init__(*args, synchronized=synchronized, **kwargs)
+    arguments = with_defaults(BatchNorm.arguments, synchronized=True)

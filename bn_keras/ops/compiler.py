@@ -1,38 +1,16 @@
-"""How the branches are compiled, and for which compiler a graph is traced."""
+"""Where an op runs and what compiles it. The private names of TensorFlow that the package needs are here."""
 
-import functools
+import collections.abc
 
 import tensorflow as tf
 
-
-def compiled(branch, jit_compile=None):
-    """`tf.function`, with a trace of its own for XLA, and without the warning about many traces.
-
-    A trace made for TensorFlow has the ops that TensorFlow is quick at; XLA must not be given the same. One trace
-    per shape is meant here. TensorFlow has no public name for keeping still about it. `tests/ops/test_compiler.py`
-    fails when the private one moves.
-
-    Args:
-        branch: A function of tensors, with settings as keyword arguments.
-        jit_compile: `True` to have it compiled by XLA, wherever it is called.
-    """
-    functions = [tf.function(branch, autograph=False, jit_compile=jit_compile) for _ in range(2)]
-    for function in functions:
-        function._omit_frequent_tracing_warning = True
-
-    @functools.wraps(branch)
-    def call(*args, **kwargs):
-        return functions[in_xla_context()](*args, **kwargs)
-
-    call.experimental_get_tracing_count = lambda: sum(each.experimental_get_tracing_count() for each in functions)
-    return call
+ACCELERATORS = ("GPU", "TPU")
 
 
-def in_xla_context():
-    """Whether the code being traced will be compiled by XLA.
+def in_xla_context() -> bool:
+    """Whether XLA compiles the code that is being traced.
 
-    TensorFlow has no public name for this. `tests/ops/test_compiler.py` fails when the
-    private one moves.
+    TensorFlow has no public name for this. `tests/ops/test_compiler.py` fails when the private one moves.
     """
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
@@ -41,6 +19,37 @@ def in_xla_context():
     return not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
-def accelerated():
-    """Whether there is another device than processors."""
-    return any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
+def accelerated() -> bool:
+    """Whether the ops that are called here run on a GPU or TPU: the one rule that every choice goes by.
+
+    They do where the process sees such a device (`tf.config.set_visible_devices` hides devices) and TensorFlow would
+    put an op on it: a device scope decides, inside a graph or around the function that is traced, and without one
+    TensorFlow prefers the accelerator. An accelerator that a scope asks for and that is not there does not count, as
+    soft placement then runs the ops on a CPU.
+    """
+    if not any(tf.config.list_logical_devices(kind) for kind in ACCELERATORS):
+        return False
+    device = "" if tf.executing_eagerly() else tf.fill([], 0.0).device
+    return tf.DeviceSpec.from_string(device or eager_device()).device_type != "CPU"
+
+
+def eager_device() -> str:
+    """Where TensorFlow puts an op that is called eagerly, outside of the graph that is being traced."""
+    with tf.init_scope():
+        return tf.fill([], 0.0).device
+
+
+def quiet_function(
+    branch: collections.abc.Callable[..., list[tf.Tensor]],
+    signature: list[tf.TensorSpec] | None = None,
+    jit_compile: bool | None = None,
+) -> tf.types.experimental.PolymorphicFunction:
+    """`tf.function` without TensorFlow's warning about frequent retracing.
+
+    `bn_keras.ops.traces` makes a function for each shape on purpose, and TensorFlow counts them as one that is traced
+    again and again. It has no public name for the switch. `tests/ops/test_compiler.py` fails when the private one
+    moves.
+    """
+    function = tf.function(branch, input_signature=signature, autograph=False, jit_compile=jit_compile)
+    function._omit_frequent_tracing_warning = True
+    return function

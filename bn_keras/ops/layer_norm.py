@@ -1,4 +1,4 @@
-r"""Layer norm, group norm and RMS norm: each example by itself, training and inference alike.
+r"""Layer norm, group norm and RMS norm: training and inference alike, each example on its own.
 
 $$ y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta $$
 
@@ -13,57 +13,84 @@ https://arxiv.org/abs/1803.08494; Zhang and Sennrich 2019, https://arxiv.org/abs
 
 import tensorflow as tf
 
-from bn_keras.ops.compiler import compiled
+from bn_keras.ops.kernels import xla
 from bn_keras.ops.moments import broadcastable, moments
-from bn_keras.ops.normalize import normalize, scale_and_offset
+from bn_keras.ops.normalize import Passes, normalize_over, scale_and_offset
+from bn_keras.ops.traces import run, see
 
 
-@compiled
-def layer_norm(x, gamma, beta, *, axes, epsilon, xla=False):
-    """Normalizes `x` over `axes`, along which γ and β have its sizes; `None` for 1 and 0.
+def layer_norm(
+    x: tf.Tensor,
+    scale: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    axes: tuple[int, ...],
+    epsilon: float,
+    training: bool = False,
+) -> tf.Tensor:
+    """Normalizes `x` over `axes`, along which scale and offset have its sizes; `None` for 1 and 0.
 
-    `xla` is that of `bn_keras.ops.normalize`, here and below.
+    `training`, here and below, lets XLA compile the passes over a large input. Inference is left to TensorFlow's
+    ops, which any exported model can hold.
 
     >>> layer_norm(tf.constant([[1.0, 3.0]]), None, None, axes=(1,), epsilon=0.0).numpy().tolist()
     [[-1.0, 1.0]]
     """
-    return normalize(x, *_broadcastable_parameters(gamma, beta, x, axes), axes, epsilon, xla=xla)[0]
+    return _run(x, scale, offset, axes, Passes(axes, epsilon), training)
 
 
-@compiled
-def rms_norm(x, gamma, *, axes, epsilon, xla=False):
-    """Divides `x` by its root mean square over `axes`, along which γ has its sizes.
+def rms_norm(
+    x: tf.Tensor, scale: tf.Tensor | None, axes: tuple[int, ...], epsilon: float, training: bool = False
+) -> tf.Tensor:
+    """Divides `x` by its root mean square over `axes`, along which the scale has its sizes.
 
     >>> rms_norm(tf.constant([[3.0, -3.0]]), None, axes=(1,), epsilon=0.0).numpy().tolist()
     [[1.0, -1.0]]
     """
-    gamma, beta = _broadcastable_parameters(gamma, None, x, axes)
-    return normalize(x, gamma, beta, axes, epsilon, centered=False, xla=xla)[0]
+    return _run(x, scale, None, axes, Passes(axes, epsilon, centered=False), training)
 
 
-@compiled
-def group_norm(x, gamma, beta, *, axis, groups, epsilon, xla=False):
+def group_norm(
+    x: tf.Tensor,
+    scale: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    axis: int,
+    groups: int,
+    epsilon: float,
+    training: bool = False,
+) -> tf.Tensor:
     """Normalizes each example of `x` over its positions and the channels of one group.
 
-    γ and β have one value for each channel along `axis`.
+    Scale and offset have one value for each channel along `axis`.
 
     >>> x = tf.constant([[[1.0, 10.0], [3.0, 30.0]]])
     >>> group_norm(x, None, None, axis=2, groups=2, epsilon=0.0).numpy().tolist()
     [[[-1.0, -1.0], [1.0, 1.0]]]
     """
-    gamma, beta = _broadcastable_parameters(gamma, beta, x, (axis,))
-    positions = [i for i in range(1, x.shape.rank) if i != axis]
-    groups = None if groups == x.shape[axis] else (axis, groups)
-    return normalize(x, gamma, beta, positions, epsilon, groups=groups, xla=xla)[0]
+    positions = tuple(i for i in range(1, x.shape.rank) if i != axis)
+    passes = Passes(positions, epsilon, groups=None if groups == x.shape[axis] else (axis, groups))
+    return _run(x, scale, offset, (axis,), passes, training)
 
 
-@compiled
-def scaled_by_deviation(x, gamma, *, axes, epsilon):
+def scaled_by_deviation(x: tf.Tensor, scale: tf.Tensor | None, axes: tuple[int, ...], epsilon: float) -> tf.Tensor:
     """x γ / √(σ² + ε): what Keras' `rms_scaling=True` computes, which is not the root mean square."""
-    gamma, _ = _broadcastable_parameters(gamma, None, x, axes)
+    see(x, axes)
+    return run(_scaled_by_deviation, (x, scale, axes, epsilon), axes)
+
+
+def _run(x, scale, offset, axes, passes, training):
+    see(x, axes)
+    by_xla = bool(training) and not xla.obstacle_along(x, axes)
+    return run(_normalized, (x, scale, offset, axes, passes, by_xla), axes)
+
+
+def _normalized(x, scale, offset, axes, passes, by_xla):
+    scale, offset = scale_and_offset(scale, offset, x, axes)
+    along = (broadcastable(each, x.shape.rank, axes) for each in (scale, offset))
+    return normalize_over(x, *along, passes, by_xla=by_xla)[0]
+
+
+def _scaled_by_deviation(x, scale, axes, epsilon):
+    scale, _ = scale_and_offset(scale, None, x, axes)
+    scale = broadcastable(scale, x.shape.rank, axes)
     _, _, variance = moments(x, list(axes))
-    return tf.cast(tf.cast(x, gamma.dtype) * gamma * tf.math.rsqrt(variance + epsilon), x.dtype)
-
-
-def _broadcastable_parameters(gamma, beta, x, axes):
-    return (broadcastable(each, x.shape.rank, axes) for each in scale_and_offset(gamma, beta, x, axes))
+    return tf.cast(tf.cast(x, scale.dtype) * scale * tf.math.rsqrt(variance + epsilon), x.dtype)

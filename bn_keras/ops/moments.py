@@ -1,28 +1,67 @@
 """Count, mean and variance of a tensor, and the moving averages of them."""
 
+import collections.abc
+import dataclasses
+
 import tensorflow as tf
 
 from bn_keras.ops.compiler import in_xla_context
 from bn_keras.ops.sums import first_part, total
 
 
-def other_axes(rank, axes):
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """The moments of each channel, which carry no gradient; each `(channels,)`.
+
+    Attributes:
+        count: The number of elements.
+        mean, variance: The mean and the biased variance.
+        unbiased: The unbiased variance.
+    """
+
+    count: tf.Tensor
+    mean: tf.Tensor
+    variance: tf.Tensor
+    unbiased: tf.Tensor
+
+
+def moments_per_channel(count: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, sizes: list[int]) -> Moments:
+    """`Moments` of that shape, from moments of any shape that has as many elements; the count may be a scalar."""
+    count = tf.broadcast_to(count, tf.shape(mean)) if count.shape.rank else tf.fill(sizes, count)
+    count, mean, variance = (tf.reshape(tf.stop_gradient(each), sizes) for each in (count, mean, variance))
+    return Moments(count, mean, variance, unbiased_variance(variance, count))
+
+
+def moments_over_groups(count: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> Moments:
+    """The averages over groups, the first axis, each weighted by its count; and the whole count.
+
+    >>> moments = moments_over_groups(*map(tf.constant, ([[3.0], [1.0]], [[2.0], [6.0]], [[1.0], [5.0]])))
+    >>> [float(each[0]) for each in (moments.count, moments.mean, moments.variance, moments.unbiased)]
+    [4.0, 3.0, 2.0, 2.375]
+    """
+    count, mean, variance = map(tf.stop_gradient, (count, mean, variance))
+    whole = tf.reduce_sum(count, 0)
+    values = mean, variance, unbiased_variance(variance, count)
+    return Moments(whole, *(tf.math.divide_no_nan(tf.reduce_sum(count * each, 0), whole) for each in values))
+
+
+def other_axes(rank: int, axes: collections.abc.Collection[int]) -> list[int]:
     """Every axis but `axes`: those that statistics per channel are taken over."""
     return [i for i in range(rank) if i not in axes]
 
 
-def broadcastable(values, rank, axes):
+def broadcastable(values: tf.Tensor, rank: int, axes: tuple[int, ...]) -> tf.Tensor:
     """Values along `axes`, shaped to broadcast against a tensor of that rank."""
     sizes = dict(zip(axes, values.shape, strict=True))
     return tf.reshape(values, [sizes.get(i, 1) for i in range(rank)])
 
 
-def statistics_dtype(dtype):
+def statistics_dtype(dtype: tf.DType) -> tf.DType:
     """float64 for float64, else float32: half precision is too coarse to average in."""
     return tf.float64 if dtype == tf.float64 else tf.float32
 
 
-def element_count(x, axes, dtype):
+def element_count(x: tf.Tensor, axes: list[int], dtype: tf.DType) -> tf.Tensor:
     """The number of elements of `x` along `axes`, a scalar of `dtype`."""
     sizes = [x.shape[i] for i in axes]
     if None not in sizes:
@@ -30,7 +69,7 @@ def element_count(x, axes, dtype):
     return tf.cast(tf.reduce_prod(tf.gather(tf.shape(x, tf.int64), axes)), dtype)
 
 
-def refuse_single_values(shape, axes):
+def refuse_single_values(shape: tf.TensorShape, axes: tuple[int, ...]) -> None:
     """A `ValueError` if it is known that there is one value per channel: it is its own mean, and nothing is left."""
     reduced = [shape[i] for i in other_axes(shape.rank, axes)]
     if None not in reduced and tf.TensorShape(reduced).num_elements() == 1:
@@ -41,23 +80,23 @@ def refuse_single_values(shape, axes):
         )
 
 
-def moments(x, axes, weights=None):
+def moments(x: tf.Tensor, axes: list[int], mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     r"""Count, mean and biased variance of `x` over `axes`.
 
     $$ n = \sum_i w_i \qquad \mu = \frac1n \sum_i w_i x_i
        \qquad \sigma^2 = \frac1n \sum_i w_i (x_i - \mu)^2 $$
 
-    Taken from the values less a pivot near their mean, as the shorter $E[x^2] - E[x]^2$ cancels when the mean is
-    large against the deviation: see `shifted_moments`.
+    with the weights w of a mask, or 1. The sums are of the values less a pivot near their mean, as the shorter
+    $E[x^2] - E[x]^2$ cancels when the mean is large against the deviation: see `shifted_moments`.
 
-    Shapes: `x` is `(batch, …)`; `weights` broadcasts against it; mean and variance have
-    the rank of `x` and size 1 along `axes`; the count is a scalar without weights and
-    shaped like the mean with them. Dtypes: `x` any float, all else float32 (float64 for float64 input).
+    Shapes: `x` is `(batch, …)`; `mask` has its rank and broadcasts against it; mean and variance have the rank of `x`
+    and size 1 along `axes`; the count is a scalar without a mask and shaped like the mean with one. Dtypes: `x` any
+    float, `mask` any, all else float32 (float64 for float64 input).
 
     Args:
         x: The values.
         axes: The axes to reduce, a list of non-negative ints.
-        weights: The weight of each element, non-negative; `None` counts each once.
+        mask: The number of times that each element counts, ≥ 0; `None` counts each once.
 
     Returns:
         `(count, mean, variance)`. Where the count is 0, so are mean and variance.
@@ -71,42 +110,51 @@ def moments(x, axes, weights=None):
     >>> int(count), mean.numpy().tolist(), variance.numpy().tolist()
     (2, [[2.0, 20.0]], [[1.0, 100.0]])
     """
-    count, pivot, correction, variance = shifted_moments(x, axes, weights)
+    count, pivot, correction, variance = shifted_moments(x, axes, mask)
     return count, pivot + correction, variance
 
 
-def shifted_moments(x, axes, weights=None, centered=True, groups=None):
+def shifted_moments(
+    x: tf.Tensor,
+    axes: collections.abc.Sequence[int],
+    mask: tf.Tensor | None = None,
+    centered: bool = True,
+    groups: tuple[int, int] | None = None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     r"""`moments` before they are rounded: the mean is a pivot and a correction, which is small against it.
 
     $$ \delta = \frac1n \sum_i w_i (x_i - k) \qquad \sigma^2 = \frac1n \sum_i w_i (x_i - k)^2 - \delta^2 $$
 
-    The pivot k is the mean. Under XLA, where passes are what costs, it is that of about an eighth of the elements: at
-    most √8 deviations from the mean of all, whatever the values, so that the difference loses at most a factor of 9 in
-    precision. Not so with weights, as elements of weight 0 may have any value.
+    The pivot k is the mean. Under XLA, where passes are what costs, it is the mean of about an eighth of the elements:
+    at most √8 deviations from the mean of all, whatever the values, so that the difference loses at most a factor of 9
+    in precision. With a mask the pivot is always the mean, as masked elements may have any value.
 
     Args:
-        x, axes, weights: As in `moments`.
-        centered: If false, 0 stands for the mean, and the variance is the mean square.
-        groups: `(axis, number)` if the channels along an axis are to share their moments in so many groups.
+        x, axes, mask: As in `moments`.
+        centered: Whether the mean is taken off. Otherwise 0 stands for the mean, and the variance is the mean square.
+        groups: `(axis, number)` if the channels along an axis share their moments in so many groups.
 
     Returns:
         `(count, pivot, correction, variance)`: the mean is `pivot + correction`. A mean of 10⁴ deviations, rounded to
         float32, is off by 5·10⁻⁴ of one; its parts are not.
     """
     dtype = statistics_dtype(x.dtype)
-    count = counted(x, axes, weights, groups)
+    if mask is not None:
+        mask = tf.cast(mask, dtype)
+        x = tf.where(mask > 0, x, tf.zeros([], x.dtype))  # 0 · NaN would be NaN
+    count = counted(x, axes, mask, groups)
 
     def average(function, x=x, count=count):
-        if weights is None:
+        if mask is None:
             summed = total(lambda x: function(tf.cast(x, dtype)), [x], axes)
         else:
-            summed = tf.reduce_sum(weights * function(tf.cast(x, dtype)), axes, keepdims=True)
+            summed = tf.reduce_sum(mask * function(tf.cast(x, dtype)), axes, keepdims=True)
         return tf.math.divide_no_nan(merged(summed, groups), count)
 
     if not centered:
         mean_square = average(tf.square)
         return count, tf.zeros_like(mean_square), tf.zeros_like(mean_square), mean_square
-    if weights is None and in_xla_context():
+    if mask is None and in_xla_context():
         part = first_part(x, axes)
         pivot = average(tf.identity, part, counted(part, axes, None, groups))
     else:
@@ -117,22 +165,51 @@ def shifted_moments(x, axes, weights=None, centered=True, groups=None):
     return count, pivot, correction, variance
 
 
-def counted(x, axes, weights, groups):
-    """The count of the moments: a scalar, or with weights of the shape that they leave."""
+def finite_where_masked(x: tf.Tensor, mask: tf.Tensor | None, normalized: tf.Tensor | None = None) -> tf.Tensor:
+    """`x` with 0 for masked elements that are not finite, or that `normalized`, of its shape, is not finite at.
+
+    Gradients sum over masked elements too, as these have outputs. A loss without them hands back 0, and 0 · NaN would
+    be NaN.
+
+    >>> x = tf.constant([[float("nan"), 1.0], [float("nan"), 1.0]])
+    >>> finite_where_masked(x, mask=tf.constant([[True], [False]])).numpy().tolist()
+    [[nan, 1.0], [0.0, 1.0]]
+    """
+    if mask is None:
+        return x
+    present = tf.cast(mask, tf.bool) | tf.math.is_finite(x if normalized is None else normalized)
+    return tf.where(present, x, tf.zeros([], x.dtype))
+
+
+def only_where_present(x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    """`x` times the weights of a mask, and 0 where they are 0, whatever `x` is there."""
+    if mask is None:
+        return x
+    mask = tf.cast(mask, x.dtype)
+    return tf.where(mask > 0, mask * x, tf.zeros([], x.dtype))
+
+
+def counted(
+    x: tf.Tensor,
+    axes: collections.abc.Sequence[int],
+    mask: tf.Tensor | None,
+    groups: tuple[int, int] | None,
+) -> tf.Tensor:
+    """The count of the moments: a scalar, or with a mask of the shape that the moments have."""
     dtype = statistics_dtype(x.dtype)
     count = element_count(x, axes, dtype)
     if groups is not None:
         axis, number = groups
         count *= x.shape[axis] // number
-    if weights is None:
+    if mask is None:
         return count
-    # A weight of size 1 along a reduced axis stands for every element along it.
-    repeats = tf.math.divide_no_nan(count, element_count(weights, axes, dtype))
-    return repeats * tf.reduce_sum(weights, axes, keepdims=True)
+    # A mask of size 1 along a reduced axis stands for every element along it.
+    repeats = tf.math.divide_no_nan(count, element_count(mask, axes, dtype))
+    return repeats * tf.reduce_sum(mask, axes, keepdims=True)
 
 
-def merged(sums, groups):
-    """What the channels of a group have together, for each of its channels; every axis between them has size 1."""
+def merged(sums: tf.Tensor, groups: tuple[int, int] | None) -> tf.Tensor:
+    """The sum over the channels of each group, for each of its channels; all axes between them have size 1."""
     if groups is None:
         return sums
     axis, number = groups
@@ -144,7 +221,7 @@ def merged(sums, groups):
     return tf.reshape(whole * ones, [*before, number * size, *after])
 
 
-def unbiased_variance(variance, count):
+def unbiased_variance(variance: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     r"""Bessel's correction, $\frac{n}{n-1}\sigma^2$; one element is left as it is.
 
     >>> float(unbiased_variance(tf.constant(3.0), tf.constant(4.0)))
@@ -153,19 +230,21 @@ def unbiased_variance(variance, count):
     return variance * (count / tf.maximum(count - 1, 1))
 
 
-def moving_average(average, value, momentum, count):
+def moving_average(average: tf.Tensor, value: tf.Tensor, momentum: float | tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """`momentum · average + (1 − momentum) · value`; an empty batch changes nothing.
 
-    >>> float(moving_average(tf.constant(0.0), tf.constant(10.0), 0.9, count=tf.constant(8.0)))
-    1.0
+    >>> float(moving_average(tf.constant(0.0), tf.constant(10.0), 0.75, count=tf.constant(8.0)))
+    2.5
     >>> float(moving_average(tf.constant(5.0), tf.constant(float("nan")), 0.9, count=tf.constant(0.0)))
     5.0
     """
-    value = tf.cast(value, average.dtype)
+    value, momentum = tf.cast(value, average.dtype), tf.cast(momentum, average.dtype)
     return tf.where(count > 0, average * momentum + value * (1 - momentum), average)
 
 
-def momentum_at(steps, momentum, count):
+def momentum_at(
+    steps: tf.Tensor | None, momentum: float | tf.Tensor | None, count: tf.Tensor
+) -> tuple[float | tf.Tensor, tf.Tensor | None]:
     r"""The momentum of the next batch after `steps`, and the steps after it.
 
     Without a momentum it is t/(t+1), which makes the moving average that of all batches. With one,
@@ -181,19 +260,8 @@ def momentum_at(steps, momentum, count):
         return momentum, None
     if momentum is None:
         corrected = steps / (steps + 1)
-    elif momentum == 1:
-        corrected = momentum
     else:
+        momentum = tf.cast(momentum, steps.dtype)
         corrected = momentum * (1 - momentum**steps) / (1 - momentum ** (steps + 1))
+        corrected = tf.where(momentum < 1, corrected, momentum)
     return corrected, steps + tf.cast(tf.reduce_any(count > 0), steps.dtype)
-
-
-def over_groups(count, mean, variance):
-    """The averages over groups, the first axis, each weighted by its count; and the whole count.
-
-    >>> count, mean, variance = over_groups(*map(tf.constant, ([[3.0], [1.0]], [[2.0], [6.0]], [[1.0], [5.0]])))
-    >>> float(count[0]), float(mean[0]), float(variance[0])
-    (4.0, 3.0, 2.0)
-    """
-    whole = tf.reduce_sum(count, 0)
-    return whole, *(tf.math.divide_no_nan(tf.reduce_sum(count * values, 0), whole) for values in (mean, variance))

@@ -1,11 +1,12 @@
-"""Sums over axes, as TensorFlow is quick at them or as XLA is.
+"""Sums over axes, in the form that TensorFlow or XLA computes fastest.
 
-XLA's backend for processors reduces what a function makes of its tensors in scalar steps, or writes all of it into
-memory first. What it does at the speed of the memory are functions element by element. So the tensors are cut into a
-few slices along one axis that is to be summed over, the function's values on the slices are added up, which is one
-such pass over each tensor, and what is left to reduce is as small as one slice. The sums are more exact, too: there
-are several partial ones.
+XLA's backend for processors reduces the values of a function in scalar steps, or writes all of them to memory first.
+It computes functions element by element at the speed of the memory. So under XLA the tensors are cut into a few
+slices along one summed axis, and the values of the slices are added up: one elementwise pass over each tensor, which
+leaves a tensor of the size of one slice to reduce. The partial sums also round less.
 """
+
+import collections.abc
 
 import tensorflow as tf
 
@@ -14,7 +15,11 @@ from bn_keras.ops.compiler import accelerated, in_xla_context
 SLICES = 8
 
 
-def total(function, tensors, axes):
+def total(
+    function: collections.abc.Callable[..., tf.Tensor],
+    tensors: list[tf.Tensor],
+    axes: collections.abc.Sequence[int],
+) -> tf.Tensor:
     """Σ `function(*tensors)` over `axes`, which are kept with size 1.
 
     Args:
@@ -42,7 +47,7 @@ def total(function, tensors, axes):
     return summed + tf.reduce_sum(values(slices * size, None), axes, keepdims=True)
 
 
-def first_part(x, axes):
+def first_part(x: tf.Tensor, axes: collections.abc.Sequence[int]) -> tf.Tensor:
     """About an eighth of `x`, from the start of one of the axes; all of it where that is too little to cut.
 
     >>> first_part(tf.zeros([2, 32]), [1]).shape.as_list()
@@ -52,7 +57,7 @@ def first_part(x, axes):
     return x if axis is None else piece(x, axis, 0, tf.maximum(_slices_and_size(x, axis)[1], 1))
 
 
-def sliced_axis(shape, axes):
+def sliced_axis(shape: tf.TensorShape, axes: collections.abc.Sequence[int]) -> int | None:
     """The last axis if it is one of `axes`, as its elements are neighbours, or else the longest of them."""
     sizes = {axis: shape[axis] for axis in axes}
     known = {axis: size for axis, size in sizes.items() if size is not None and size >= SLICES // 2}
@@ -63,7 +68,7 @@ def sliced_axis(shape, axes):
     return next((axis for axis, size in sizes.items() if size is None), None)
 
 
-def _slices_and_size(x, axis):
+def _slices_and_size(x: tf.Tensor, axis: int) -> tuple[int, int | tf.Tensor]:
     """How many slices leave the least, and how long they are."""
     size = x.shape[axis]
     if size is None:
@@ -72,7 +77,7 @@ def _slices_and_size(x, axis):
     return slices, size // slices
 
 
-def piece(x, axis, start, stop):
+def piece(x: tf.Tensor, axis: int, start: int | tf.Tensor, stop: int | tf.Tensor | None) -> tf.Tensor:
     """`x[…, start:stop, …]`, or `x` where its size is 1."""
     if x.shape[axis] == 1:
         return x

@@ -1,23 +1,24 @@
-r"""Decorrelated batch normalization: the channels of a group whitened together by Newton's iteration.
+r"""Decorrelated batch normalization: Newton's iteration whitens the channels of each group together.
 
-Over the $m$ elements of a batch, each a vector $x$ of the channels of a group, and those alone,
+Over the $m$ elements of a batch, each a vector $x$ of the channels of one group,
 
 $$ \mu = \frac1m \sum x \qquad \Sigma = \frac1m \sum (x - \mu)(x - \mu)^\top + \epsilon I \qquad
    y = \gamma \odot W (x - \mu) + \beta $$
 
-The covariance is the biased one, ε is added to its diagonal. $W \approx \Sigma^{-1/2}$ comes of `iterations` steps of
+The covariance is the biased one, with ε added to its diagonal. $W \approx \Sigma^{-1/2}$ comes from `iterations`
+steps of
 
 $$ P_0 = I \qquad P_{k+1} = \tfrac12 \left( 3 P_k - P_k^3 \Sigma_N \right) \qquad
    \Sigma_N = \Sigma / \mathrm{tr}\, \Sigma \qquad W = P / \sqrt{\mathrm{tr}\, \Sigma} $$
 
-The trace makes all eigenvalues of $\Sigma_N$ at most 1, for which P tends to its inverse root. The products are
-those of the coupled form, which has the same $P_k$ and no more of them. Rounding errors grow with each step of the
-form above, where Σ has small eigenvalues to overflow within 30 steps even in float64, and do not in
+The trace makes all eigenvalues of $\Sigma_N$ at most 1, so that P tends to its inverse root. In the form above
+rounding errors grow with each step: with small eigenvalues they overflow within 30 steps even in float64. The code
+uses the coupled form, which has the same $P_k$, as many products, and no such growth:
 
 $$ T_k = \tfrac12 \left( 3 I - P_k R_k \right) \qquad P_{k+1} = T_k P_k \qquad R_{k+1} = R_k T_k \qquad
    R_0 = \Sigma_N $$
 
-With weights $w$ (a mask) both sums are weighted and $m = \sum w$. Where weights differ between the channels $i, j$
+With the weights $w$ of a mask both sums are weighted and $m = \sum w$. Where weights differ between the channels $i, j$
 of a group, $\Sigma_{ij}$ sums $\sqrt{w_i w_j}$ over $\sqrt{m_i m_j}$: still positive, with the variances on its
 diagonal.
 
@@ -26,12 +27,14 @@ Sources: Huang et al. 2018, "Decorrelated Batch Normalization", https://arxiv.or
 Algorithm 1; Higham 2008, "Functions of Matrices", section 6.3, for the coupled form.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
-from bn_keras.ops.compiler import compiled
-from bn_keras.ops.cross_replica import average_over_replicas, replica_context
+from bn_keras.ops.kernels.replicas import average_over_replicas, replica_context
 from bn_keras.ops.moments import (
     broadcastable,
+    finite_where_masked,
     moments,
     moving_average,
     other_axes,
@@ -39,33 +42,68 @@ from bn_keras.ops.moments import (
     statistics_dtype,
 )
 from bn_keras.ops.normalize import scale_and_offset
+from bn_keras.ops.traces import run, see
+
+Average = tuple[tf.Tensor, tf.Tensor]  # with its count first
 
 
-def decorrelated_batch_norm_training(
-    x, gamma, beta, statistics, *, axis, groups, iterations, momentum, epsilon, weights=None
-):
-    r"""Whiten `x` by its own mean and covariance; see the module's text for the equations.
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How decorrelated batch normalization whitens.
 
-    Shapes: `x` is `(batch, …, channels, …)` of rank ≥ 2 with the channels at `axis`; gamma and beta `(channels,)`;
-    `weights` has the rank of `x` and broadcasts against it. Dtypes: `x` any float; everything is computed in
-    float32 (float64 for float64 input).
-
-    Args:
-        x: The input.
-        gamma, beta: Scale and offset, or `None` for 1 and 0.
-        statistics: As they are before this batch: `moving_mean`, `(channels,)`, and `moving_whitening`,
-            `(groups, size, size)`.
+    Attributes:
         axis: The channel axis, a non-negative int.
         groups: The number of groups, a divisor of the number of channels.
         iterations: The number of Newton's steps, ≥ 1.
+        epsilon: The number added to the diagonal of the covariance, ≥ 0.
         momentum: The share of the old value that a moving statistic keeps, in [0, 1].
-        epsilon: Added to the diagonal of the covariance.
-        weights: The weight of each element in mean and covariance; `None` counts each once.
+    """
+
+    axis: int
+    groups: int
+    iterations: int
+    epsilon: float
+    momentum: float = 0.99
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """The statistics that training updates.
+
+    Attributes:
+        moving_mean: `(channels,)`.
+        moving_whitening: `(groups, size, size)`.
+    """
+
+    moving_mean: tf.Tensor
+    moving_whitening: tf.Tensor
+
+
+def train(
+    x: tf.Tensor,
+    scale: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    state: State,
+    settings: Settings,
+    mask: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, State]:
+    r"""Whitens `x` by its own mean and covariance; see the module's text for the equations.
+
+    Shapes: `x` is `(batch, …, channels, …)` of rank ≥ 2 with the channels at `settings.axis`; scale and offset are
+    `(channels,)`; `mask` has the rank of `x` and broadcasts against it. Dtypes: `x` any float; everything is computed
+    in float32 (float64 for float64 input).
+
+    Args:
+        x: The input.
+        scale, offset: γ and β, or `None` for 1 and 0.
+        state: The statistics before this batch.
+        settings: How to whiten.
+        mask: The number of times that each element counts in mean and covariance; `None` counts each once.
 
     Returns:
-        `(y, statistics)`: the output, of the dtype of `x`, and the statistics after this batch, which carry no
-        gradient. A batch with no element (or only weights of 0) leaves them as they were. Under a strategy
-        each replica is whitened by itself, and the statistics, the same on all, average those of all.
+        `(y, state)`: the output, of the dtype of `x`, and the statistics after this batch, which carry no gradient. A
+        batch with no element (or all of it masked) leaves them as they were. Under a strategy each replica is
+        whitened by its own covariance, and the statistics, the same on all, average those of all.
 
     Raises:
         ValueError: When it is known that there is one value per channel.
@@ -76,25 +114,29 @@ def decorrelated_batch_norm_training(
 
     >>> x = tf.constant([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
     >>> skewed = tf.stack([3 * x[:, 0], 3 * x[:, 0] + x[:, 1]], 1)
-    >>> statistics = {"moving_mean": tf.zeros(2), "moving_whitening": tf.eye(2, batch_shape=[1])}
-    >>> settings = {"axis": 1, "groups": 1, "iterations": 12, "momentum": 0.0, "epsilon": 0.0}
-    >>> y, statistics = decorrelated_batch_norm_training(skewed, None, None, statistics, **settings)
+    >>> state = State(moving_mean=tf.zeros(2), moving_whitening=tf.eye(2, batch_shape=[1]))
+    >>> settings = Settings(axis=1, groups=1, iterations=12, epsilon=0.0)
+    >>> y, _ = train(skewed, None, None, state, settings)
     >>> (tf.matmul(y, y, transpose_a=True).numpy().round(3) / 4 + 0).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    settings = {"axis": axis, "groups": groups, "iterations": iterations, "epsilon": epsilon}
-    refuse_single_values(x.shape, (axis,))
-    y, *averages = whiten_batch(x, gamma, beta, weights, **settings)
-    if replica_context():
-        averages = average_over_replicas(*averages)
-    return y, statistics_after(averages, statistics, momentum=momentum)
+    axes = (settings.axis,)
+    see(x, axes)
+    refuse_single_values(x.shape, axes)
+    batch = x, scale, offset, mask, settings
+    if not replica_context():
+        return run(_step, (x, scale, offset, state, settings, mask), axes)
+    y, *averages = run(whiten_batch, batch, axes)
+    return y, _update(state, *average_over_replicas(*averages), settings)
 
 
-def decorrelated_batch_norm_inference(x, gamma, beta, mean, whitening, *, axis, groups):
-    r"""Whiten `x` by a given mean and whitening: one affine map per group.
+def infer(
+    x: tf.Tensor, scale: tf.Tensor | None, offset: tf.Tensor | None, state: State, settings: Settings
+) -> tf.Tensor:
+    r"""Whitens `x` by the moving statistics: one affine map per group.
 
-    Shapes, dtypes and arguments are those of `decorrelated_batch_norm_training`. The output at a position of an
-    example depends on the channels there alone.
+    Shapes, dtypes and arguments are those of `train`. The output at a position of an example depends on the channels
+    there alone.
 
     Returns:
         The output, of the dtype and shape of `x`.
@@ -103,63 +145,68 @@ def decorrelated_batch_norm_inference(x, gamma, beta, mean, whitening, *, axis, 
 
     Example:
 
-    >>> y = decorrelated_batch_norm_inference(
-    ...     tf.constant([[1.0, 3.0]]), None, None, tf.constant([1.0, 1.0]), tf.constant([[[2.0, 1.0], [1.0, 2.0]]]),
-    ...     axis=1, groups=1)
-    >>> y.numpy().tolist()
+    >>> state = State(tf.constant([1.0, 1.0]), tf.constant([[[2.0, 1.0], [1.0, 2.0]]]))
+    >>> settings = Settings(axis=1, groups=1, iterations=5, epsilon=0.0)
+    >>> infer(tf.constant([[1.0, 3.0]]), None, None, state, settings).numpy().tolist()
     [[2.0, 4.0]]
     """
-    return _inference(x, gamma, beta, mean, whitening, axis=axis, groups=groups)
+    see(x, (settings.axis,))
+    return run(_infer, (x, scale, offset, state, settings.axis, settings.groups), (settings.axis,))
 
 
-@compiled
-def whiten_batch(x, gamma, beta, weights, *, axis, groups, iterations, epsilon):
-    """The first half of training: the output, and what it was whitened by.
+def whiten_batch(
+    x: tf.Tensor, scale: tf.Tensor | None, offset: tf.Tensor | None, mask: tf.Tensor | None, settings: Settings
+) -> tuple[tf.Tensor, Average, Average]:
+    """The first half of training.
 
     Returns:
-        `(y, (count, mean), (count, whitening))`: the output, and what it was whitened by, each with the sum of the
-        weights that it stands on. Count and mean are `(channels,)`, the whitening is `(groups, size, size)`; none
-        of them carries a gradient.
+        `(y, (count, mean), (count, whitening))`: the output, and the mean and whitening of the batch, each after the
+        number of elements that it stands on. Count and mean are `(channels,)`, the whitening is
+        `(groups, size, size)`; none of them carries a gradient.
     """
-    gamma, beta = scale_and_offset(gamma, beta, x, (axis,))
-    centred, share, count, mean = _centred(x, weights, axis)
+    axis, groups = settings.axis, settings.groups
+    scale, offset = scale_and_offset(scale, offset, x, (axis,))
+    centred, share, count, mean = _centred(x, mask, axis)
     vectors = grouped(centred, axis, groups)
-    if weights is None:
+    if mask is None:
         covariance = share * tf.matmul(vectors, vectors, transpose_a=True)
     else:
         weighted = grouped(tf.sqrt(share) * centred, axis, groups)
         covariance = tf.matmul(weighted, weighted, transpose_a=True)
-    whitening = inverse_root(covariance + epsilon * identities(covariance.shape, covariance.dtype), iterations)
-    y = _ungrouped(_affine(vectors, whitening, gamma, beta), x, axis)
+    spread = covariance + settings.epsilon * identities(covariance.shape, covariance.dtype)
+    whitening = inverse_root(spread, settings.iterations)
+    y = _ungrouped(_whitened(vectors, whitening, scale, offset), x, axis)
     counts = count_of_groups(count, groups)[:, tf.newaxis, tf.newaxis]
     return tf.cast(y, x.dtype), (count, mean), (tf.stop_gradient(counts), tf.stop_gradient(whitening))
 
 
-@compiled
-def statistics_after(averages, statistics, *, momentum):
-    """The second half of training: the statistics after a batch of these moments.
-
-    A channel without an element keeps its mean, and the group that it is in its whitening.
-    """
-    names = ("moving_mean", "moving_whitening")
-    return {
-        name: moving_average(statistics[name], value, momentum, count)
-        for name, (count, value) in zip(names, averages, strict=True)
-    }
+def _step(x, scale, offset, state, settings, mask):
+    y, *averages = whiten_batch(x, scale, offset, mask, settings)
+    return y, _update(state, *averages, settings)
 
 
-@compiled
-def _inference(x, gamma, beta, mean, whitening, *, axis, groups):
+def _update(state: State, mean: Average, whitening: Average, settings: Settings) -> State:
+    """The statistics after a batch: a channel without an element keeps its mean, and its group the whitening."""
+    before = state.moving_mean, state.moving_whitening
+    return State(
+        *(
+            tf.stop_gradient(moving_average(old, value, settings.momentum, count))
+            for old, (count, value) in zip(before, (mean, whitening), strict=True)
+        )
+    )
+
+
+def _infer(x, scale, offset, state, axis, groups):
     dtype = statistics_dtype(x.dtype)
-    gamma, beta = scale_and_offset(gamma, beta, x, (axis,))
+    scale, offset = scale_and_offset(scale, offset, x, (axis,))
     # The mean is taken off first: taken off the product, a large one would cancel there.
-    centred = tf.cast(x, dtype) - broadcastable(tf.cast(mean, dtype), x.shape.rank, (axis,))
-    y = _affine(grouped(centred, axis, groups), tf.cast(whitening, dtype), gamma, beta)
+    centred = tf.cast(x, dtype) - broadcastable(tf.cast(state.moving_mean, dtype), x.shape.rank, (axis,))
+    y = _whitened(grouped(centred, axis, groups), tf.cast(state.moving_whitening, dtype), scale, offset)
     return tf.cast(_ungrouped(y, x, axis), x.dtype)
 
 
-def inverse_root(matrices, iterations):
-    """Nearly the inverse square root of positive definite matrices, by so many of Newton's steps.
+def inverse_root(matrices: tf.Tensor, iterations: int) -> tf.Tensor:
+    """The approximate inverse square root of positive definite matrices, by that many of Newton's steps.
 
     >>> inverse_root(tf.constant([[4.0, 0.0], [0.0, 16.0]]), iterations=12).numpy().round(3).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
@@ -176,7 +223,7 @@ def inverse_root(matrices, iterations):
     return inverse * tf.math.rsqrt(trace)
 
 
-def identities(shape, dtype=None):
+def identities(shape: tuple[int, ...], dtype: tf.DType | str | None = None) -> tf.Tensor:
     """Identity matrices, `(…, size, size)`: the whitening of a layer that has seen no batch.
 
     >>> identities((1, 2, 2), "float32").numpy().tolist()
@@ -186,8 +233,8 @@ def identities(shape, dtype=None):
     return tf.eye(size, batch_shape=batch, dtype=dtype or tf.float32)
 
 
-def count_of_groups(count, groups):
-    """How many elements the whitening of each group stands on: those of the channel that has the fewest.
+def count_of_groups(count: tf.Tensor, groups: int) -> tf.Tensor:
+    """The number of elements that the whitening of each group stands on: of its channel that has the fewest.
 
     >>> count_of_groups(tf.constant([3.0, 2.0, 5.0, 5.0]), groups=2).numpy().tolist()
     [2.0, 5.0]
@@ -195,28 +242,28 @@ def count_of_groups(count, groups):
     return tf.reduce_min(tf.reshape(count, [groups, -1]), 1)
 
 
-def _centred(x, weights, axis):
+def _centred(x: tf.Tensor, mask: tf.Tensor | None, axis: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """`x` without its mean, the share of each element in it, and count and mean of each channel."""
     dtype, axes = statistics_dtype(x.dtype), other_axes(x.shape.rank, [axis])
     values = tf.cast(x, dtype)
-    weights = None if weights is None else tf.cast(tf.stop_gradient(weights), dtype)
-    count, mean, _ = map(tf.stop_gradient, moments(values, axes, weights))
-    share = tf.math.divide_no_nan(tf.ones([], dtype) if weights is None else weights, count)
-    # The mean as a constant leaves what it was rounded by, and all of the gradient through it.
-    centred = values - mean
+    mask = None if mask is None else tf.cast(tf.stop_gradient(mask), dtype)
+    count, mean, _ = map(tf.stop_gradient, moments(values, axes, mask))
+    share = tf.math.divide_no_nan(tf.ones([], dtype) if mask is None else mask, count)
+    # The mean as a constant leaves its rounding error, and all of the gradient through it.
+    centred = finite_where_masked(values - mean, mask)
     centred -= tf.reduce_sum(share * centred, axes, keepdims=True)
     count = tf.reshape(tf.broadcast_to(count, tf.shape(mean)), [x.shape[axis]])
     return centred, share, count, tf.reshape(mean, [x.shape[axis]])
 
 
-def _affine(vectors, whitening, gamma, beta):
+def _whitened(vectors: tf.Tensor, whitening: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     """γ ⊙ W x + β of `vectors` of shape `(groups, elements, size)`."""
     groups, _, size = vectors.shape
-    scaled = tf.reshape(gamma, [groups, size, 1]) * whitening
-    return tf.matmul(vectors, scaled, transpose_b=True) + tf.reshape(beta, [groups, 1, size])
+    scaled = tf.reshape(scale, [groups, size, 1]) * whitening
+    return tf.matmul(vectors, scaled, transpose_b=True) + tf.reshape(offset, [groups, 1, size])
 
 
-def grouped(x, axis, groups):
+def grouped(x: tf.Tensor, axis: int, groups: int) -> tf.Tensor:
     """`x` as `(groups, elements, size)`, the elements in the order of the axes other than `axis`.
 
     >>> grouped(tf.constant([[[1, 2, 3, 4]]]), axis=2, groups=2).numpy().tolist()
@@ -229,7 +276,7 @@ def grouped(x, axis, groups):
     return tf.reshape(_transposed(split, [axis, *others, axis + 1]), [groups, -1, size])
 
 
-def _ungrouped(vectors, like, axis):
+def _ungrouped(vectors: tf.Tensor, like: tf.Tensor, axis: int) -> tf.Tensor:
     """The inverse of `grouped`, of the shape of `like`."""
     groups, _, size = vectors.shape
     sizes = tf.unstack(tf.shape(like), num=like.shape.rank)
@@ -237,14 +284,16 @@ def _ungrouped(vectors, like, axis):
     split = tf.reshape(vectors, [groups, *others, size])
     # (groups, …, size) with the groups and the size put where the channels were
     order = [*range(1, axis + 1), 0, len(others) + 1, *range(axis + 1, len(others) + 1)]
-    return tf.ensure_shape(tf.reshape(_transposed(split, order), tf.shape(like)), like.shape)
+    joined = tf.reshape(_transposed(split, order), tf.shape(like))
+    joined.set_shape(like.shape)
+    return joined
 
 
-def _transposed(x, order):
+def _transposed(x: tf.Tensor, order: list[int]) -> tf.Tensor:
     """`tf.transpose`, whose own gradient takes the order from the forward pass as a tensor.
 
-    XLA has to know it to compile the backward pass, so everything that the forward pass is made from becomes part
-    of what is compiled, its numbers included: each batch would be compiled anew.
+    XLA has to know the order to compile the backward pass. It would treat everything that the forward pass hands
+    over as constant, numbers included, and compile each batch anew.
     """
 
     @tf.custom_gradient

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import dataclasses
 import math
 import typing
 
@@ -10,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm
-from bn_keras.layers.base import axes_of, float_tensor, tensor_or_none, weights_of, with_known_sizes
+from bn_keras.layers.base import mask_along
 from bn_keras.layers.checks import groups_of
-from bn_keras.ops.cross_replica import normalize_across_replicas, replica_context
-from bn_keras.ops.moments import broadcastable, moments, other_axes, shifted_moments, statistics_dtype
-from bn_keras.ops.normalize import affine, scale_and_offset
-from bn_keras.ops.virtual_batch import batch_norm_in_groups
+from bn_keras.ops.dispatch import kernel_for, settings_for
+from bn_keras.ops.kernels.ghost import in_virtual_batches
+from bn_keras.ops.moments import moments, other_axes, shifted_moments
+from bn_keras.ops.normalize import scale_and_offset
 from bn_keras.ops.whitening import grouped, inverse_root, whiten_batch
 from bn_keras.surgery.population import Population
 
@@ -78,9 +79,8 @@ class Probe:
                 "TimeDistributed over a number of steps that is not known, which its moments cannot be taken out "
                 "of. Give the number of steps, or set trainable = False on the layer to keep its statistics."
             )
-        values = with_known_sizes(float_tensor(inputs), self.axis, self.sizes)
-        weights = None if mask is None else weights_of(mask, values)
-        outputs, measured = self.measure(values, tensor_or_none(self.gamma), tensor_or_none(self.beta), weights)
+        values, axes = self.prepared(inputs)
+        outputs, measured = self.measure(values, *self.scale_and_offset(), mask_along(mask, values), axes)
         outputs = tf.cast(outputs, self.compute_dtype)
         calls.append(Call(self, inputs, outputs, packed(measured, self.shapes)))
         return outputs
@@ -114,21 +114,12 @@ class BatchNormProbe(Probe, BatchNorm):
     def shapes(self):
         return [self.sizes] * 3
 
-    def measure(self, x, gamma, beta, weights):
-        axes, rank, dtype = axes_of(self.axis, x.shape), x.shape.rank, statistics_dtype(x.dtype)
-        weights = None if weights is None else tf.cast(weights, dtype)
-        gamma, beta = scale_and_offset(gamma, beta, x, axes)
-        count, pivot, correction, variance = shifted_moments(x, other_axes(rank, axes), weights)
-        measured = tf.broadcast_to(count, tf.shape(pivot)), double(pivot) + double(correction), variance
-        if self.synchronized and replica_context():
-            y, *_ = normalize_across_replicas(x, gamma, beta, axes, self.epsilon, weights, self.group_size)
-        elif self.virtual_batch_size:
-            y, *measured = batch_norm_in_groups(x, gamma, beta, weights, axes, self.epsilon, self.virtual_batch_size)
-        else:
-            gamma, beta = (broadcastable(values, rank, axes) for values in (gamma, beta))
-            inverse = tf.math.rsqrt(variance + self.epsilon)
-            y = tf.cast(affine(tf.cast(x, dtype) - pivot, correction, inverse, gamma, beta), x.dtype)
-        return self.activation(tf.cast(y, self.compute_dtype)), measured
+    def measure(self, x, scale, offset, mask, axes):
+        settings = dataclasses.replace(self.settings(axes), renorm=None, fused=None)
+        kernel = kernel_for(x, mask, settings)
+        scale, offset = scale_and_offset(scale, offset, x, axes)
+        y, _ = kernel.normalize(x, scale, offset, mask, settings_for(kernel, settings))
+        return self.activation(tf.cast(y, self.compute_dtype)), exact_moments(x, mask, settings)
 
     def statistics_of(self, mean, variance, batches):
         """The values of the layer's variables, by name, for a population's mean and variance."""
@@ -136,6 +127,16 @@ class BatchNormProbe(Probe, BatchNorm):
         values = {"moving_mean": mean, "moving_variance": variance, "steps": np.array(batches)}
         values |= {"moving_stddev": deviation, "renorm_mean": mean, "renorm_stddev": deviation}
         return {name: values[name] for name in self.statistics}
+
+
+def exact_moments(x, mask, settings):
+    """Count, mean and variance of what training normalizes at once: the batch, or each of its virtual batches."""
+    axes, first = settings.axes, 0
+    if settings.virtual_batch_size:
+        (x, mask, axes), first = in_virtual_batches(x, mask, settings), 1
+    reduced = [axis for axis in other_axes(x.shape.rank, axes) if axis >= first]
+    count, pivot, correction, variance = shifted_moments(x, reduced, mask)
+    return tf.broadcast_to(count, tf.shape(pivot)), double(pivot) + double(correction), variance
 
 
 class DecorrelatedProbe(Probe, DecorrelatedBatchNorm):
@@ -148,19 +149,18 @@ class DecorrelatedProbe(Probe, DecorrelatedBatchNorm):
         size = channels // groups
         return [(groups, size), (groups, size), (groups, size, size)]
 
-    def measure(self, x, gamma, beta, weights):
-        (axis,), groups = axes_of(self.axis, x.shape), self.shapes[0][0]
-        if weights is not None and weights.shape[axis] != 1:
+    def measure(self, x, scale, offset, mask, axes):
+        (axis,), groups = axes, self.shapes[0][0]
+        if mask is not None and mask.shape[axis] != 1:
             raise ValueError(
                 f"A covariance can be pooled over batches if all channels of {self.name!r} have the same mask. "
-                f"Received: a mask of shape {weights.shape} for channels at axis {axis}. Leave that axis out of it."
+                f"Received: a mask of shape {mask.shape} for channels at axis {axis}. Leave that axis out of it."
             )
-        settings = {"axis": axis, "groups": groups, "iterations": self.iterations, "epsilon": self.epsilon}
-        y, *_ = whiten_batch(x, gamma, beta, weights, **settings)
+        y, *_ = whiten_batch(x, scale, offset, mask, self.settings(axes))
         x = double(x)
-        weights = tf.ones([1] * x.shape.rank, x.dtype) if weights is None else double(weights)
-        count, mean, _ = moments(x, other_axes(x.shape.rank, [axis]), weights)
-        vectors = grouped(tf.sqrt(weights) * (x - mean), axis, groups)
+        mask = tf.ones([1] * x.shape.rank, x.dtype) if mask is None else double(mask)
+        count, mean, _ = moments(x, other_axes(x.shape.rank, [axis]), mask)
+        vectors = grouped(tf.sqrt(mask) * (x - mean), axis, groups)
         covariance = tf.math.divide_no_nan(tf.matmul(vectors, vectors, transpose_a=True), tf.reshape(count, [1, 1, 1]))
         return y, (tf.broadcast_to(count, tf.shape(mean)), mean, covariance)
 

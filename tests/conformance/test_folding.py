@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from bn_keras import BatchNorm
-from bn_keras.ops.batch_norm import batch_norm_inference
+from bn_keras.ops.batch_norm import infer
+from bn_keras.ops.settings import Settings, State
 
 
 def operators(model):
@@ -53,8 +54,8 @@ def test_the_graph_rewriter(random):
         return {node.op for graph in metadata.partition_graphs for node in graph.node}
 
     def norm(x):
-        values = (tf.constant(random.uniform(0.5, 2, 4), tf.float32) for _ in range(4))
-        return batch_norm_inference(x, *values, axes=(3,), epsilon=1e-3)
+        scale, offset, *statistics = (tf.constant(random.uniform(0.5, 2, 4), tf.float32) for _ in range(4))
+        return infer(x, scale, offset, State(*statistics), Settings(axes=(3,), epsilon=1e-3))
 
     assert "Mul" in executed(lambda x: norm(tf.nn.relu(x))), "nothing folds through a ReLU"
     assert not {"Mul", "Sub", "Rsqrt"} & executed(norm)

@@ -33,11 +33,19 @@ def gradients_of_a_step(layer, x, dy, mask):
     return y, *tape.gradient(y, [x, *layer.trainable_variables], dy)
 
 
-def case(strategy, random, shape, offset=2.0, masked=False, together=4, expected=2, **arguments):
-    """The largest difference between shards and the `together` neighbours, and the collectives of the step."""
+def case(strategy, random, shape, offset=2.0, masked=False, fill=None, together=4, expected=2, **arguments):
+    """The largest difference between shards and the `together` neighbours, and the collectives of the step.
+
+    With a `fill`, the shards have it in their masked elements, of which the loss takes none, and the truth has zeros.
+    """
     keras.utils.set_random_seed(0)
     x, dy = (random.normal(mean, 3, (sum(SIZES), *shape)).astype(np.float32) for mean in (offset, 0))
     mask = random.uniform(size=len(x)) > 0.3 if masked else np.ones(len(x), bool)
+    given = x
+    if fill is not None:
+        x, dy, given = x.copy(), dy.copy(), x.copy()
+        x[~mask] = dy[~mask] = 0
+        given[~mask] = fill
     whole = BatchNorm(momentum=0.5, **arguments)
     whole.build(x.shape)
     weights = [random.uniform(0.5, 2, weight.shape) for weight in whole.weights]
@@ -51,10 +59,12 @@ def case(strategy, random, shape, offset=2.0, masked=False, together=4, expected
     def step(x, dy, mask):
         return strategy.run(gradients_of_a_step, (layer, x, dy, mask if masked else None))
 
-    inputs = [sharded(strategy, values) for values in (x, dy, mask)]
+    inputs = [sharded(strategy, values) for values in (given, dy, mask)]
     y, dx, *parameters = (strategy.experimental_local_results(each) for each in step(*inputs))
     ours = [np.concatenate(y), np.concatenate(dx), *(np.sum(each, axis=0) for each in parameters)]
     truth, statistics = in_one_place(whole, weights, x, dy, mask if masked else None, together)
+    if fill is not None:  # an output at a masked element is that of its value
+        ours[0], truth[0] = ours[0][mask], truth[0][mask]
     differences = [difference(a, b) for a, b in zip(ours, truth, strict=True)]
     for weight, true in zip(layer.non_trainable_variables, statistics, strict=True):
         replicas = [replica.numpy() for replica in weight.value.values]
@@ -172,6 +182,11 @@ if __name__ == "__main__":
         "large": case(strategy, random, (16, 16, 40)),
         "mask": case(strategy, random, (3,), masked=True),
         "mask of images": case(strategy, random, (4, 5, 3), masked=True),
+        "mask, NaN": case(strategy, random, (4, 3), masked=True, fill=np.nan),
+        "mask, huge": case(strategy, random, (4, 3), masked=True, fill=np.finfo(np.float32).min),
+        "mask, NaN, renorm": case(strategy, random, (4, 3), masked=True, fill=np.nan, renorm=True),
+        "groups of 2, mask, NaN": case(strategy, random, (4, 3), together=2, masked=True, fill=np.nan),
+        "plain, mask, NaN": case(strategy, random, (4, 3), together=1, expected=1, masked=True, fill=np.nan),
         "renorm": case(strategy, random, (3,), renorm=True),
         "biased": case(strategy, random, (3,), unbiased=False),
         "without scale and offset": case(strategy, random, (3,), center=False, scale=False),

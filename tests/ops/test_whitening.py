@@ -6,28 +6,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bn_keras.ops import traces
 from bn_keras.ops import whitening as ops
 from tests import reference
 
 INTEGERS = {tf.int32.as_datatype_enum, tf.int64.as_datatype_enum}
 
 
-def train(x, gamma=None, beta=None, axis=-1, groups=1, weights=None, iterations=5, momentum=0.9):
+def settings_of(x, axis=-1, groups=1, iterations=5, momentum=0.9):
+    return ops.Settings(axis % x.shape.rank, groups, iterations, epsilon=1e-3, momentum=momentum)
+
+
+def train(x, scale=None, offset=None, axis=-1, groups=1, mask=None, **settings):
     channels, dtype = x.shape[axis], tf.float64 if x.dtype == tf.float64 else tf.float32
     size = channels // groups
-    y, statistics = ops.decorrelated_batch_norm_training(
-        x,
-        gamma,
-        beta,
-        {"moving_mean": tf.zeros(channels, dtype), "moving_whitening": ops.identities((groups, size, size), dtype)},
-        axis=axis % x.shape.rank,
-        groups=groups,
-        iterations=iterations,
-        momentum=momentum,
-        epsilon=1e-3,
-        weights=weights,
-    )
-    return y, *statistics.values()
+    scale, offset = (None if each is None else tf.convert_to_tensor(each) for each in (scale, offset))
+    mask = None if mask is None else tf.convert_to_tensor(mask)
+    state = ops.State(tf.zeros(channels, dtype), ops.identities((groups, size, size), dtype))
+    y, state = ops.train(x, scale, offset, state, settings_of(x, axis, groups, **settings), mask)
+    return y, state.moving_mean, state.moving_whitening
 
 
 def covariances(random, size, smallest):
@@ -66,21 +63,18 @@ def test_rounding_does_not_grow_with_the_iterations(random):
 
 
 def test_one_trace_per_shape_dtype_and_setting(random):
-    def traces():
-        return ops.whiten_batch.experimental_get_tracing_count()
-
+    traces.forget()
     x = tf.constant(random.normal(size=(9, 10)), tf.float32)
-    before = traces()
     for _ in range(3):
         train(x)
         train(x + 1)
-    assert traces() == before + 1
+    assert traces.count() == 1
     train(x, momentum=0.8)
-    assert traces() == before + 1
+    assert traces.count() == 1
     train(tf.cast(x, tf.bfloat16))
     train(x, groups=2)
     train(x[:5])
-    assert traces() == before + 4
+    assert traces.count() == 4
 
 
 @pytest.mark.parametrize(("shape", "axis", "groups"), [((7, 4), -1, 2), ((5, 3), -1, 1), ((3, 4, 2, 2), 1, 2)])
@@ -124,7 +118,7 @@ def test_statistics_carry_no_gradient(random):
     x = tf.constant(random.normal(size=(8, 4)), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        _, mean, whitening = train(x, weights=tf.abs(x))
+        _, mean, whitening = train(x, mask=tf.abs(x))
         loss = tf.reduce_sum(mean) + tf.reduce_sum(whitening)
     assert not tape.gradient(loss, x, unconnected_gradients="zero").numpy().any()
 
@@ -133,9 +127,8 @@ def test_the_halves_of_training_are_the_whole(random):
     """What comes between them sees count, mean and whitening per channel and group."""
     x = tf.constant(random.normal(size=(6, 5, 4)), tf.float32)
     y, mean, whitening = train(x, groups=2, momentum=0.0)
-    settings = {"axis": 2, "groups": 2, "iterations": 5, "epsilon": 1e-3}
-    for weights in (None, tf.ones((1, 1, 1)), tf.ones((6, 1, 4))):
-        part, *averages = ops.whiten_batch(x, None, None, weights, **settings)
+    for mask in (None, tf.ones((1, 1, 1)), tf.ones((6, 1, 4))):
+        part, *averages = ops.whiten_batch(x, None, None, mask, settings_of(x, groups=2))
         np.testing.assert_allclose(part, y, atol=1e-5)
         for (count, average), truth in zip(averages, (mean, whitening), strict=True):
             assert np.all(count == 30)
@@ -153,7 +146,7 @@ def test_xla_gives_what_the_plain_branch_gives(random, jit_compile, masked):
     def step(x, gamma, beta, dy):
         with tf.GradientTape() as tape:
             tape.watch([x, gamma, beta])
-            y = train(x, gamma, beta, groups=2, weights=weights)[0]
+            y = train(x, gamma, beta, groups=2, mask=weights)[0]
         return y, *tape.gradient(y, [x, gamma, beta], dy)
 
     y, *gradients = step(*(tf.constant(value, tf.float32) for value in (x, gamma, beta, dy)))
@@ -169,15 +162,19 @@ def test_xla_compiles_a_step_once(masked):
     """Integers handed from the forward to the backward pass would have it compile for each batch."""
     x = tf.TensorSpec([None, 6, 4])
 
+    @tf.function(jit_compile=True)
+    def whiten(x):
+        return train(x, axis=1, groups=2, mask=x[:, :1] if masked else None)[0]
+
     @tf.function
     def step(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = train(x, axis=1, groups=2, weights=x[:, :1] if masked else None)[0]
+            y = whiten(x)
         return tape.gradient(y, x)
 
     library = step.get_concrete_function(x).graph.as_graph_def().library.function
-    forward = [each.signature for each in library if "forward_whiten_batch" in each.signature.name]
+    forward = [each.signature for each in library if "forward_whiten" in each.signature.name]
     assert forward
     assert not [output.name for each in forward for output in each.output_arg if output.type in INTEGERS]
 

@@ -1,0 +1,128 @@
+"""Forward mode: `tf.autodiff.ForwardAccumulator`, by itself and over a gradient."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.cases import CASES, DISTINCT, every
+from tests.conformance.steps import ready
+from tests.conformance.test_second_derivatives import DELTA, DIFFERENTIABLE
+from tests.layers.test_batch_norm import close
+
+MODES = [(case, training) for case in CASES for training in (True, False) if training or case.statistics]
+DISTINCT_MODES = [(case, training) for case, training in MODES if case in DISTINCT and case in DIFFERENTIABLE]
+
+
+@contextlib.contextmanager
+def eagerly(wanted):
+    tf.config.run_functions_eagerly(wanted)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def jvp(function, x, direction):
+    """What a function gives, and its derivative along a direction, by forward mode."""
+    with tf.autodiff.ForwardAccumulator(x, direction) as accumulator:
+        y = function(x)
+    return y, accumulator.jvp(y)
+
+
+def vjp(function, x, dy):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    return tape.gradient(y, x, dy)
+
+
+def gradient_of_loss(function):
+    """The gradient of a loss of third order."""
+    return lambda x: vjp(lambda x: tf.reduce_mean(function(x) ** 3), x, None)
+
+
+def setting(case, training, random, dtype="float64"):
+    """The layer as a function whose statistics stay, an input and a direction."""
+    layer = ready(case.exact() if dtype == "float64" else case.make(dtype=dtype), case, random)
+    weights = [tf.constant(each) for each in layer.get_weights()]
+
+    def function(x):
+        for variable, value in zip(layer.weights, weights, strict=True):
+            variable.assign(value)
+        return layer(x, training=training)
+
+    return function, *(tf.constant(random.normal(mean, 2, case.shape), dtype) for mean in (1, 0))
+
+
+@pytest.mark.parametrize(
+    ("case", "training", "op_by_op"),
+    [(*mode, False) for mode in MODES] + [(*mode, True) for mode in DISTINCT_MODES],
+    ids=str,
+)
+def test_it_is_the_transpose_of_reverse_mode(random, case, training, op_by_op):
+    function, x, direction = setting(case, training, random)
+    with eagerly(op_by_op):
+        y, derivative = jvp(function, x, direction)
+        dy = tf.constant(random.normal(size=y.shape))
+        reverse = tf.reduce_sum(vjp(function, x, dy) * direction)
+        close(tf.reduce_sum(derivative * dy) / reverse, 1, 1e-9)
+        if not (training and case.arguments.get("renorm")):  # its corrections count as constants
+            difference = (function(x + DELTA * direction) - function(x - DELTA * direction)) / (2 * DELTA)
+            close(derivative, difference, 1e-6)
+
+
+@pytest.mark.parametrize(("case", "training"), DISTINCT_MODES, ids=str)
+@pytest.mark.parametrize("traced", [False, True], ids=["eager", "in a function of the user"])
+def test_over_a_gradient(random, case, training, traced):
+    """Hessian-vector products: forward over backward is backward over backward."""
+    function, x, direction = setting(case, training, random)
+    gradient = gradient_of_loss(function)
+
+    def product(x, direction):
+        return jvp(gradient, x, direction)[1]
+
+    forward = (tf.function(product) if traced else product)(x, direction)
+    backward = vjp(gradient, x, direction)  # as the Hessian is symmetric
+    if training and case.arguments.get("renorm"):
+        # Of a function that treats a part of itself as constant, the second derivatives are not symmetric.
+        backward = transposed(gradient, x, direction)
+    close(1e3 * forward, 1e3 * backward, 1e-8)
+
+
+def transposed(function, x, direction):
+    """The derivative along a direction, by the derivative of the reverse mode."""
+    with tf.GradientTape() as outer:
+        dy = tf.zeros_like(x)
+        outer.watch(dy)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = function(x)
+        back = inner.gradient(y, x, dy)
+    return outer.gradient(back, dy, direction)
+
+
+@every([case for case, training in DISTINCT_MODES if training and not case.synchronized])
+def test_every_implementation_in_float32(random, case, implementation):
+    """Against float64, in which the implementation is that of single ops."""
+    exact, x, direction = setting(case, True, np.random.default_rng(1))
+    function, _, _ = setting(case, True, np.random.default_rng(1), "float32")
+    narrow = [tf.cast(each, tf.float32) for each in (x, direction)]
+    close(jvp(function, *narrow)[1], jvp(exact, x, direction)[1], 1e-5)
+    ours, truth = (jvp(gradient_of_loss(each), *at)[1] for each, at in ((function, narrow), (exact, [x, direction])))
+    close(ours / np.abs(truth).max(), truth / np.abs(truth).max(), 1e-4)
+
+
+def test_every_implementation_in_a_function_of_the_user(implementation):
+    case = next(case for case in CASES if case.name == "batch_large")
+    exact, x, direction = setting(case, True, np.random.default_rng(1))
+    function, _, _ = setting(case, True, np.random.default_rng(1), "float32")
+
+    @tf.function
+    def product(x, direction):
+        return jvp(gradient_of_loss(function), x, direction)[1]
+
+    ours = product(*(tf.cast(each, tf.float32) for each in (x, direction)))
+    truth = jvp(gradient_of_loss(exact), x, direction)[1]
+    close(ours / np.abs(truth).max(), truth / np.abs(truth).max(), 1e-4)
