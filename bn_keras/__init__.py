@@ -20,6 +20,9 @@ from bn_keras.layers import (
     SyncBatchNorm,
 )
 
+# Loading a file that surgery has changed needs its class, so `import bn_keras` registers it.
+from bn_keras import surgery  # isort: skip
+
 __version__ = "0.1.0"
 __all__ = [
     "Affine",
@@ -31,4 +34,5 @@ __all__ = [
     "RMSNorm",
     "SyncBatchNorm",
     "__version__",
+    "surgery",
 ]
