@@ -112,7 +112,8 @@ class Folding:
         return Affine if layer in self.values and isinstance(layer, BATCH_NORMS) else type(layer)
 
     def is_linear(self, layer) -> bool:
-        return self.kind_of(layer) in linear.FAMILY_OF
+        """Whether a layer can take a map; one that is folded away itself cannot."""
+        return layer not in self.changes and self.kind_of(layer) in linear.FAMILY_OF
 
     def values_of(self, layer):
         return self.values[layer] if layer in self.values else linear.values_of(layer)

@@ -269,3 +269,79 @@ def test_known_networks(name, random):
     np.testing.assert_allclose(here, there, rtol=0, atol=1e-4 * np.abs(there).max())
     left = [each for each in reports[0].rows if not each.into]
     assert len(left) == (17 if name == "ResNet50V2" else 0)
+
+
+EINSUM = {
+    "dense": (layers.EinsumDense("abc,cd->abd", (None, 4)), (5, 3)),
+    "with_bias": (layers.EinsumDense("abc,cd->abd", (None, 4), bias_axes="d"), (5, 3)),
+    "heads": (layers.EinsumDense("abc,cde->abde", (None, 2, 4)), (5, 3)),
+    "heads_with_bias": (layers.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de"), (5, 3)),
+    "positions": (layers.EinsumDense("abc,bd->adc", (4, 3)), (5, 3)),
+    "bias_of_fewer_axes": (layers.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="e"), (5, 3)),
+    "batched_kernel": (layers.EinsumDense("abc,bcd->abd", (5, 4)), (5, 3)),
+}
+NOT_AFTER = {"positions", "bias_of_fewer_axes"}
+NOT_BEFORE = {"positions", "bias_of_fewer_axes", "batched_kernel"}
+
+
+@pytest.mark.parametrize("name", EINSUM)
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_einsum_dense(name, norm_first, random):
+    layer, shape = EINSUM[name]
+    parts = [BatchNorm(), copy_of(layer)]
+    _, report = folded(row(shape, *(parts if norm_first else parts[::-1]), layers.ReLU()), random)
+    mapped = name in (NOT_BEFORE if norm_first else NOT_AFTER)
+    assert [each.outcome for each in report] == ["mapped" if mapped else "folded"]
+
+
+def test_maps_in_a_row_become_one(random):
+    """Also those that an earlier fold has left, in whichever order they are found."""
+    parts = [layers.ReLU(), BatchNorm(), BatchNorm(), layers.ReLU()]
+    once, report = folded(row((3,), *parts), random)
+    assert [each.outcome for each in report] == ["mapped", "folded"]
+    assert [type(layer) for layer in once.layers] == [layers.ReLU, Affine, layers.ReLU]
+    twice = row((3,), layers.ReLU(), Affine(), Affine(), layers.Dense(2))
+    new, report = folded(twice, random)
+    assert [type(layer) for layer in new.layers] == [layers.ReLU, layers.Dense]
+    assert [each.outcome for each in report] == ["folded", "folded"]
+
+
+class ConvBlock(layers.Layer):
+    """Calls its layers itself, with an inner activation and a dropout that inference leaves out."""
+
+    def __init__(self, twice=False, **kwargs):
+        super().__init__(**kwargs)
+        self.twice = twice
+        self.conv, self.norm, self.dropout = layers.Conv2D(4, 3, use_bias=False), BatchNorm(), layers.Dropout(0.5)
+
+    def call(self, x, training=None):
+        y = self.conv(x)
+        z = self.norm(self.dropout(y, training=training), training=training)
+        return z + y if self.twice else layers.ReLU()(z)
+
+    def get_config(self):
+        return {**super().get_config(), "twice": self.twice}
+
+
+@pytest.mark.parametrize(("twice", "outcome"), [(False, "folded"), (True, "mapped")])
+def test_layers_that_a_custom_layer_calls(twice, outcome, random):
+    x = keras.Input((6, 6, 3))
+    new, report = folded(keras.Model(x, ConvBlock(twice)(x)), random)
+    assert [each.outcome for each in report] == [outcome]
+    norms = [type(layer) for layer in layers_of(new) if isinstance(layer, (BatchNorm, Affine))]
+    assert norms == ([Affine] if twice else [])
+
+
+def test_the_trace_leaves_the_model_as_it_was(random):
+    model = randomize(row((3,), layers.Dense(3), BatchNorm()), random)
+    before = [set(vars(layer)) for layer in layers_of(model)]
+    fold(model, report=None)
+    assert [set(vars(layer)) for layer in layers_of(model)] == before
+
+
+def test_a_channels_first_convolution_whose_bias_keras_misplaces(random):
+    """Width and filters are equal: Keras would add the bias along the width."""
+    model = row((3, 6, 6), layers.Conv2D(4, 3, data_format="channels_first", use_bias=False), BatchNorm(axis=1))
+    new = fold(randomize(model, random), report=None)
+    assert [type(layer) for layer in new.layers] == [layers.Conv2D, Affine]
+    assert new.layers[0].use_bias is False
