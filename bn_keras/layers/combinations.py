@@ -19,13 +19,13 @@ OPTIONS = {
 # Pairs that make no sense together, and why.
 REFUSED = {
     ("momentum=None", "bias_correction=True"): "the average of all batches has no bias to correct",
-    ("renorm=True", "virtual_batch_size=n"): "renormalization takes out the very noise that virtual batches put in",
-    ("renorm=True", "group_size=n"): "renormalization takes out the very noise that groups of replicas put in",
+    ("renorm=True", "virtual_batch_size=n"): "renormalization removes the noise that virtual batches add",
+    ("renorm=True", "group_size=n"): "renormalization removes the noise that groups of replicas add",
     ("virtual_batch_size=n", "synchronized=True"): (
-        "one takes moments of fewer examples than a replica has, the other of more"
+        "one takes the moments of fewer examples than a replica has, the other of more"
     ),
     ("virtual_batch_size=n", "group_size=n"): (
-        "one takes moments of fewer examples than a replica has, the other of more"
+        "one takes the moments of fewer examples than a replica has, the other of more"
     ),
     ("virtual_batch_size=n", "fused=True"): "the kernel takes the moments of the whole batch",
     ("synchronized=True", "fused=True"): "the kernel takes the moments of one replica",
@@ -93,15 +93,19 @@ INTRODUCTION = """\
 <!-- Written by `make docs` from bn_keras/layers/combinations.py; not to be edited here. -->
 # Options of `BatchNorm` that can be combined
 
-Every set of options that has no refused pair in it is run by the tests against a reference in float64, each with
-and without a mask, with one axis and with several, and with `unbiased` true and false. A refused pair is an error
-in the constructor.
+Each cell says whether two options go together. The constructor refuses a refused pair with an error that names both
+options. The tests run every allowed set of options against a reference in float64: with and without a mask, with one
+axis and with several, and with `unbiased` true and false.
 """
 
 CLOSING = """\
-What depends on the input is checked when it is there. `fused=True` is an error with a mask, in float64, under XLA
-and for axes that do not lie side by side; `fused=None` takes another way by itself. `virtual_batch_size` needs the
-batch axis to be none of `axis`. Training on one value per channel is an error where the shape is known, as the
-output would be β whatever the input; not so with `renorm=True`, or where other replicas have more values.
-An `activation` goes with every one of these.
+Some limits depend on the input, and the layer checks them when it sees one:
+
+- `fused=True` is an error with a mask, in float64, under XLA, and for axes that do not lie side by side. `fused=None`
+  picks another implementation there.
+- `virtual_batch_size` needs the batch axis to be none of `axis`.
+- Training on one value per channel is an error where the shape is known, as the output would be β whatever the input.
+  It is allowed with `renorm=True`, and where other replicas have more values.
+
+An `activation` goes with every option.
 """
