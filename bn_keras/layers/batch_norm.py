@@ -98,7 +98,7 @@ class BatchNorm(StatisticsLayer):
             A layer with `trainable = False` always runs as in inference, as in Keras.
         mask: Optional, of the sizes of `inputs` along its leading axes, or 1 where it is the same for
             all. Elements where it is false are normalized like the others and have no part in the
-            statistics.
+            statistics, whatever their values: NaN and infinity change nothing either.
 
     Raises:
         TypeError, ValueError: For an argument of the wrong type or out of range, at once; for

@@ -16,13 +16,13 @@ OPTIONS = {
 # Pairs that make no sense together, and why.
 REFUSED = {
     ("momentum=None", "bias_correction=True"): "the average of all batches has no bias to correct",
-    ("renorm=True", "virtual_batch_size=n"): "renormalization takes out the very noise that virtual batches put in",
-    ("renorm=True", "group_size=n"): "renormalization takes out the very noise that groups of replicas put in",
+    ("renorm=True", "virtual_batch_size=n"): "renormalization removes the noise that virtual batches add",
+    ("renorm=True", "group_size=n"): "renormalization removes the noise that groups of replicas add",
     ("virtual_batch_size=n", "synchronized=True"): (
-        "one takes moments of fewer examples than a replica has, the other of more"
+        "one takes the moments of fewer examples than a replica has, the other of more"
     ),
     ("virtual_batch_size=n", "group_size=n"): (
-        "one takes moments of fewer examples than a replica has, the other of more"
+        "one takes the moments of fewer examples than a replica has, the other of more"
     ),
     ("virtual_batch_size=n", "fused=True"): "the kernel takes the moments of the whole batch",
     ("synchronized=True", "fused=True"): "the kernel takes the moments of one replica",

@@ -89,16 +89,15 @@ def normalize_over(
         y.set_shape(x.shape)
         return y, count, *(each[(..., *[tf.newaxis] * (last - 1))] for each in moments)
 
-    def run(branch, arguments):
-        return run_by_xla(branch, arguments) if by_xla else branch(*arguments)
-
     @tf.custom_gradient
     def differentiable(x, scale, offset):
-        y, *moments = run(_forward, (x, scale, offset, mask, passes))
+        batch = x, scale, offset, mask, passes
+        y, *moments = run_by_xla(_forward, batch) if by_xla else _forward(*batch)
         count, pivot, correction, variance = moments
 
         def gradient(dy, *of_the_moments):
-            return run(_backward, (x, dy, scale, offset, mask, *moments, passes))
+            batch = x, dy, scale, offset, mask, *moments, passes
+            return run_by_xla(_backward, batch) if by_xla else _backward(*batch)
 
         return (y, count, pivot + correction, variance), gradient
 

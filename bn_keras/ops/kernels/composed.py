@@ -17,21 +17,15 @@ def obstacle(x: tf.Tensor, mask: tf.Tensor | None, settings: Settings) -> str | 
 def normalize(
     x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, mask: tf.Tensor | None, settings: Settings
 ) -> tuple[tf.Tensor, Moments]:
-    return by_passes(x, scale, offset, mask, settings, relu=False, by_xla=False)
-
-
-def by_passes(
-    x: tf.Tensor,
-    scale: tf.Tensor,
-    offset: tf.Tensor,
-    mask: tf.Tensor | None,
-    settings: Settings,
-    relu: bool,
-    by_xla: bool,
-) -> tuple[tf.Tensor, Moments]:
-    """The passes of `bn_keras.ops.normalize` over all axes but those of the channels."""
-    rank, axes = x.shape.rank, settings.axes
-    passes = Passes(tuple(other_axes(rank, axes)), settings.epsilon, relu=relu)
-    along = (broadcastable(each, rank, axes) for each in (scale, offset))
-    y, *moments = normalize_over(x, *along, passes, mask, by_xla)
+    along, passes = over_the_rest(x, scale, offset, settings)
+    y, *moments = normalize_over(x, *along, passes, mask)
     return y, moments_per_channel(*moments, scale.shape)
+
+
+def over_the_rest(
+    x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, settings: Settings
+) -> tuple[list[tf.Tensor], Passes]:
+    """Scale and offset that broadcast against `x`, and the passes over all axes but those of the channels."""
+    rank, axes = x.shape.rank, settings.axes
+    along = [broadcastable(each, rank, axes) for each in (scale, offset)]
+    return along, Passes(tuple(other_axes(rank, axes)), settings.epsilon)

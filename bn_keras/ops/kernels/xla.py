@@ -3,11 +3,14 @@
 `docs/performance.md` has the measurements behind the size.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from bn_keras.ops.compiler import accelerated, in_xla_context
 from bn_keras.ops.kernels import composed, elements
-from bn_keras.ops.moments import Moments
+from bn_keras.ops.moments import Moments, moments_per_channel
+from bn_keras.ops.normalize import normalize_over
 from bn_keras.ops.settings import Settings
 from bn_keras.ops.traces import is_steady
 
@@ -38,4 +41,7 @@ def obstacle_along(x: tf.Tensor, axes: tuple[int, ...]) -> str | None:
 def normalize(
     x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, mask: tf.Tensor | None, settings: Settings
 ) -> tuple[tf.Tensor, Moments]:
-    return composed.by_passes(x, scale, offset, mask, settings, relu=settings.relu, by_xla=True)
+    along, passes = composed.over_the_rest(x, scale, offset, settings)
+    passes = dataclasses.replace(passes, relu=settings.relu)
+    y, *moments = normalize_over(x, *along, passes, by_xla=True)
+    return y, moments_per_channel(*moments, scale.shape)
