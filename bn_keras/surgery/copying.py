@@ -24,7 +24,17 @@ from bn_keras.surgery.persisting import (
     scope,
     scope_of,
 )
-from bn_keras.surgery.tree import at, graph_layers, held_by, is_graph, layers_of, leaves_of, own_attributes, put, slots
+from bn_keras.surgery.tree import (
+    at,
+    containers_of,
+    graph_layers,
+    is_graph,
+    layers_of,
+    leaves_of,
+    own_attributes,
+    put,
+    slots,
+)
 
 SETTINGS = ("supports_masking", "supports_jit")
 
@@ -297,43 +307,3 @@ class Copier:
                     new = at(self.copies[old], path)
                     if each not in self.copies and isinstance(new, keras.layers.Layer):
                         self.pair(each, new)
-
-
-def containers_of(plan, model):
-    """The layers that are changed, and all that hold one of them."""
-    holders = {}
-    for layer in layers_of(model):
-        for inner in held_by(layer):
-            holders.setdefault(inner, []).append(layer)
-    found, waiting = set(), list(plan)
-    while waiting:
-        layer = waiting.pop()
-        if layer not in found:
-            found.add(layer)
-            waiting += holders.get(layer, [])
-    return found
-
-
-def made_by_class(model):
-    """The layers of a functional model in the order in which its class makes them; `None` for one that is dropped."""
-    if original_class(model) is type(model):
-        return model.layers
-    layers = {layer.name: layer for layer in model.layers}
-    return [layers.get(name) for name in model.names_in_graph]
-
-
-def stand_in(layer):
-    """What holds the place of a dropped layer where a class calls it."""
-    return keras.layers.Identity(name=layer.name, dtype=layer.get_config()["dtype"])
-
-
-def weight_like(variable, holder):
-    return holder.add_weight(
-        shape=variable.shape,
-        initializer="zeros",
-        dtype=variable.dtype,
-        trainable=variable.trainable,
-        regularizer=variable.regularizer,
-        constraint=variable.constraint,
-        name=variable.name,
-    )

@@ -97,3 +97,28 @@ def scope_of(layer):
     """The names that lead to a layer in the paths of its variables."""
     names = layer.variables[0].path.split("/") if layer.variables else []
     return names[: names.index(layer.name)] if layer.name in names else ()
+
+
+def made_by_class(model):
+    """The layers of a functional model in the order in which its class makes them; `None` for one that is dropped."""
+    if original_class(model) is type(model):
+        return model.layers
+    layers = {layer.name: layer for layer in model.layers}
+    return [layers.get(name) for name in model.names_in_graph]
+
+
+def stand_in(layer):
+    """What holds the place of a dropped layer where a class calls it."""
+    return keras.layers.Identity(name=layer.name, dtype=layer.get_config()["dtype"])
+
+
+def weight_like(variable, holder):
+    return holder.add_weight(
+        shape=variable.shape,
+        initializer="zeros",
+        dtype=variable.dtype,
+        trainable=variable.trainable,
+        regularizer=variable.regularizer,
+        constraint=variable.constraint,
+        name=variable.name,
+    )

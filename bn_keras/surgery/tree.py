@@ -51,6 +51,21 @@ def is_graph(layer) -> bool:
     return isinstance(layer, keras.Model) and not isinstance(layer, keras.Sequential) and hasattr(layer, "operations")
 
 
+def containers_of(plan, model):
+    """The layers that are changed, and all that hold one of them."""
+    holders = {}
+    for layer in layers_of(model):
+        for inner in held_by(layer):
+            holders.setdefault(inner, []).append(layer)
+    found, waiting = set(), list(plan)
+    while waiting:
+        layer = waiting.pop()
+        if layer not in found:
+            found.add(layer)
+            waiting += holders.get(layer, [])
+    return found
+
+
 def slots(layer) -> list[tuple[Path, keras.layers.Layer]]:
     """Where a layer holds others: `(path, inner)`; a path is the name of an attribute and what leads on from it.
 
