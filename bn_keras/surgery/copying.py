@@ -20,9 +20,12 @@ from bn_keras.surgery.persisting import (
     build_alike,
     from_config,
     has_build,
+    made_by_class,
     made_by_config,
     scope,
     scope_of,
+    stand_in,
+    weight_like,
 )
 from bn_keras.surgery.tree import (
     at,
@@ -260,7 +263,7 @@ class Copier:
             ) from error
 
     def pair(self, old, new):
-        """Takes a layer that a class has made for the copy of one that it has made alike, with all that they hold."""
+        """Takes a layer that a class has made for the copy of one like it, with all that they hold."""
         if old in self.copies:
             return
         self.copies[old] = new
