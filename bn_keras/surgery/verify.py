@@ -28,12 +28,14 @@ class Example:
     kwargs: dict
 
     def call(self, model) -> list:
-        """The outputs, flat, of `model(x)` and of `model(x, training=False)`, as `predict` calls it.
+        """The outputs, flat, in inference.
 
-        They differ where the model calls a layer with `training=True`: the second call overrules it.
+        A functional model is called without `training`, which would overrule what the model says of a layer. The call
+        of a subclassed model may have any default.
         """
-        modes = [{}, {"training": False}] if takes_training(model) else [{}]
-        return [each for mode in modes for each in keras.tree.flatten(model(*self.args, **self.kwargs, **mode))]
+        graph = is_graph(model) or isinstance(model, keras.Sequential)
+        training = {"training": False} if not graph and "training" in model.call_signature_parameters else {}
+        return keras.tree.flatten(model(*self.args, **self.kwargs, **training))
 
 
 def compared(model, copy) -> Verified:
@@ -162,12 +164,11 @@ def made_up(shape, dtype, size, random) -> tf.Tensor:
 
 
 def outputs_of(model, example: Example) -> list[np.ndarray]:
-    """The outputs of a model, flat, computed in a graph where that is possible."""
-    call = tf.function(lambda: example.call(model), autograph=False)
+    """The outputs of a model, flat."""
     try:
-        outputs = call()
-    except Exception:  # some layers run eagerly alone
         outputs = example.call(model)
+    except Exception:  # some models run in a graph alone
+        outputs = tf.function(lambda: example.call(model), autograph=False)()
     return [keras.ops.convert_to_numpy(each) for each in outputs if each is not None]
 
 
@@ -183,10 +184,6 @@ def rounding_noise(copy, example: Example, expected) -> float:
     finally:
         for weight, value in zip(copy.weights, before, strict=True):
             weight.assign(value)
-
-
-def takes_training(model) -> bool:
-    return is_graph(model) or isinstance(model, keras.Sequential) or "training" in model.call_signature_parameters
 
 
 def largest_difference(expected, found) -> float | None:
