@@ -61,6 +61,15 @@ def statistics_dtype(dtype: tf.DType) -> tf.DType:
     return tf.float64 if dtype == tf.float64 else tf.float32
 
 
+def in_dtype(number: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """A number of the settings in a dtype. `tf.cast` alone would round a Python float to float32 first.
+
+    >>> float(in_dtype(0.1, tf.float64))
+    0.1
+    """
+    return tf.cast(number, dtype) if isinstance(number, tf.Tensor) else tf.constant(number, dtype)
+
+
 def element_count(x: tf.Tensor, axes: list[int], dtype: tf.DType) -> tf.Tensor:
     """The number of elements of `x` along `axes`, a scalar of `dtype`."""
     sizes = [x.shape[i] for i in axes]
@@ -238,7 +247,7 @@ def moving_average(average: tf.Tensor, value: tf.Tensor, momentum: float | tf.Te
     >>> float(moving_average(tf.constant(5.0), tf.constant(float("nan")), 0.9, count=tf.constant(0.0)))
     5.0
     """
-    value, momentum = tf.cast(value, average.dtype), tf.cast(momentum, average.dtype)
+    value, momentum = tf.cast(value, average.dtype), in_dtype(momentum, average.dtype)
     return tf.where(count > 0, average * momentum + value * (1 - momentum), average)
 
 
@@ -261,7 +270,7 @@ def momentum_at(
     if momentum is None:
         corrected = steps / (steps + 1)
     else:
-        momentum = tf.cast(momentum, steps.dtype)
+        momentum = in_dtype(momentum, steps.dtype)
         corrected = momentum * (1 - momentum**steps) / (1 - momentum ** (steps + 1))
         corrected = tf.where(momentum < 1, corrected, momentum)
     return corrected, steps + tf.cast(tf.reduce_any(count > 0), steps.dtype)

@@ -11,7 +11,7 @@ Source: Ioffe 2017, "Batch Renormalization", https://arxiv.org/abs/1702.03275, s
 
 import tensorflow as tf
 
-from bn_keras.ops.moments import Moments, broadcastable, finite_where_masked, moving_average, statistics_dtype
+from bn_keras.ops.moments import Moments, broadcastable, finite_where_masked, in_dtype, moving_average, statistics_dtype
 from bn_keras.ops.settings import Settings, State
 
 
@@ -47,7 +47,7 @@ def renorm_statistics(
     count, epsilon = moments.count, settings.epsilon
     stddev = tf.sqrt(variance + epsilon)
     moving_stddev = moving_average(state.moving_stddev, stddev, momentum, count)
-    moving_variance = tf.maximum(tf.square(moving_stddev) - tf.cast(epsilon, moving_stddev.dtype), 0)
+    moving_variance = tf.maximum(tf.square(moving_stddev) - in_dtype(epsilon, moving_stddev.dtype), 0)
     return {
         "renorm_mean": moving_average(state.renorm_mean, moments.mean, settings.renorm.momentum, count),
         "renorm_stddev": moving_average(state.renorm_stddev, stddev, settings.renorm.momentum, count),

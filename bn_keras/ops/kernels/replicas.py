@@ -22,6 +22,7 @@ from bn_keras.ops.moments import (
     Moments,
     broadcastable,
     finite_where_masked,
+    in_dtype,
     moments_over_groups,
     moments_per_channel,
     only_where_present,
@@ -187,5 +188,5 @@ def _in_parts(x, mean, variance, axes, epsilon):
     dtype = statistics_dtype(x.dtype)
     pivot = tf.cast(mean, dtype)
     correction = tf.cast(mean - tf.cast(pivot, mean.dtype), dtype)
-    inverse = tf.cast(tf.math.rsqrt(variance + tf.cast(epsilon, variance.dtype)), dtype)
+    inverse = tf.cast(tf.math.rsqrt(variance + in_dtype(epsilon, variance.dtype)), dtype)
     return [broadcastable(each, x.shape.rank, axes) for each in (pivot, correction, inverse)]
