@@ -10,7 +10,7 @@ data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 # CIFAR-10 from tensorflow-datasets: make zoo ZOO_IMAGES=cifar10 (remove the old results.json first)
 ZOO_IMAGES ?= cifar10_jpeg
 
-.PHONY: help demo test check bench accuracy folding recalibration serving zoo docs notebooks test-oldest clean
+.PHONY: help demo test check bench accuracy folding recalibration serving surgery zoo docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,9 @@ recalibration: $(VENV)/.lab  ## exact statistics beside moving averages: docs/re
 
 serving: $(VENV)/.serve  ## exported networks where they are served: docs/serving.md
 	$(BIN)/bn-keras page serving
+
+surgery: $(VENV)/.dev  ## surgery on everyday models, only what is missing in benchmarks/surgery/: docs/surgery.md
+	$(BIN)/bn-keras page surgery
 
 zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
 	$(BIN)/bn-keras compare mlp_sigmoid --data mnist $(data_dir) --out models/mlp_sigmoid --resume

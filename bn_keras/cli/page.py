@@ -23,14 +23,15 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
     "--results",
     type=FOLDER,
     metavar="DIR",
-    help="Stored results to make the page from; it is written beside them.  [default: the repository's]",
+    help="Stored results to make the page from. A page of several files is written beside them.  "
+    "[default: the repository's; none with --quick]",
 )
 @click.option("--quick", is_flag=True, help="Measure small inputs, to see that everything runs. Needs --out.")
 def page(name, out, results, quick):  # fmt: skip
     """Write the generated page NAME, or list all pages.
 
-    A page with stored results follows from them alone, and so does a page that follows from the code. The other pages
-    measure on this machine; leave it alone meanwhile.
+    A page that follows from stored results or from the code takes seconds. The other pages measure on this machine;
+    leave it alone meanwhile. One that stores its results measures only what is missing or out of date.
     """
     if name is None:
         if out or results or quick:
@@ -38,24 +39,33 @@ def page(name, out, results, quick):  # fmt: skip
         for each in PAGES.values():
             click.echo(listed(each))
         return
-    with explained(PageError, "Nothing was written."):
+    with explained(PageError, "The page was not written. Results that it stores are kept."):
         chosen = registry.page_named(name)
         check_options(chosen, out, results, quick)
         out = out or results or in_repository(chosen, chosen.path, "--out")
         registry.check_out(chosen, out)
-        if chosen.results:
+        if chosen.results and not quick:
             results = results or in_repository(chosen, chosen.results, "--results")
         with needs(chosen.extra):
-            written = measure_and_write(chosen, out, quick) if chosen.measures else write(chosen, out, results)
+            if chosen.measures:
+                written = measure_and_write(chosen, out, results, quick)
+            else:
+                written = registry.write(chosen, out, Request(results=results))
     for path in written:
         click.echo(path)
 
 
 def listed(page: Page) -> str:
     """A page in two lines."""
-    how = "measures" if page.measures else f"from {page.results}/" if page.results else "from the code"
     needed = f", needs the extra {page.extra}" if page.extra else ""
-    return f"{page.name:<14} {page.path}: {page.summary}\n{'':<14} ({how}{needed})"
+    return f"{page.name:<14} {page.path}: {page.summary}\n{'':<14} ({source_of(page)}{needed})"
+
+
+def source_of(page: Page) -> str:
+    """Where the figures of a page come from."""
+    if page.measures:
+        return f"measures, stores results in {page.results}/" if page.results else "measures"
+    return f"from {page.results}/" if page.results else "from the code"
 
 
 def check_options(page: Page, out: pathlib.Path | None, results: pathlib.Path | None, quick: bool) -> None:
@@ -82,12 +92,8 @@ def in_repository(page: Page, path: str, option: str) -> pathlib.Path:
     return root / path
 
 
-def measure_and_write(page: Page, out: pathlib.Path, quick: bool) -> list[pathlib.Path]:
+def measure_and_write(page: Page, out: pathlib.Path, results: pathlib.Path | None, quick: bool) -> list[pathlib.Path]:
     from bn_keras.cli.terminal import Progress, console
 
     with Progress(console(stderr=True)) as progress:
-        return registry.write(page, out, Request(quick=quick, watcher=progress))
-
-
-def write(page: Page, out: pathlib.Path, results: pathlib.Path | None) -> list[pathlib.Path]:
-    return registry.write(page, out, Request(results=results))
+        return registry.write(page, out, Request(results, quick, progress))

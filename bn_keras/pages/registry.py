@@ -18,7 +18,7 @@ class Request:
     """What the function of a page is given.
 
     Attributes:
-        results: The folder of stored results; `None` for a page that reads none.
+        results: The folder of stored results; `None` neither reads nor stores any.
         quick: Whether a measured page measures small inputs, to see that everything runs.
         watcher: Shows the progress of a measured page.
     """
@@ -39,7 +39,8 @@ class Page:
         function: `module:function` below `bn_keras.pages`. The function takes a `Request` and returns the text, or
             `{name: text}` for the files of a folder.
         extra: The extra of the package that it needs; `""` for none.
-        results: The folder of stored results in the repository that it follows from; `""` for none.
+        results: The folder of stored results in the repository that it follows from; `""` for none. A page that also
+            measures stores its results there, and measures only what is missing or out of date.
         measures: Whether it measures on this machine, which takes minutes.
         marks: The name of the two marks that it goes between, in a file that has other text too; `""` for a whole file.
     """
@@ -80,6 +81,8 @@ PAGES = {
              "recalibration:text", extra="lab", measures=True),
         Page("serving", "exported networks in TensorFlow, LiteRT and ONNX Runtime", "docs/serving.md",
              "serving:text", extra="lab,export", measures=True),
+        Page("surgery", "models of KerasHub and of users, converted, folded, frozen, recalibrated", "docs/surgery.md",
+             "surgery:text", extra="lab,dev", results="benchmarks/surgery", measures=True),
         Page("zoo", "what batch norm does to the training of each preset, with pictures", "models",
              "zoo:files", extra="lab", results="models"),
     )

@@ -91,6 +91,7 @@ def test_pages_from_the_code_do_not_need_the_lab(tmp_path):
         (["page", "zoo", "--results", ROOT / "models", "--out", "zoo"], "page", "lab"),
         (["page", "folding", "--quick", "--out", "folding.md"], "page", "lab"),
         (["page", "serving", "--quick", "--out", "serving.md"], "page", "lab,export"),
+        (["page", "surgery", "--quick", "--out", "surgery.md"], "page", "lab,dev"),
     ],
     ids=lambda each: each if isinstance(each, str) else None,
 )

@@ -26,6 +26,7 @@ def test_without_a_name_it_lists_the_pages():
     for page in PAGES.values():
         assert f"{page.path}: {page.summary}" in printed
     assert "needs the extra lab,export" in printed
+    assert "(measures, stores results in benchmarks/surgery/, needs the extra lab,dev)" in printed
 
 
 def test_a_page_goes_to_its_place_in_the_repository(tmp_path, monkeypatch):
@@ -85,6 +86,8 @@ def test_results_that_are_missing_or_unfinished(zoo, tmp_path):
         (["performance", "--results", "."], "fills a part of an existing file: name it with --out"),
         (["performance", "--results", ".", "--out", "README.md"], "There is no file 'README.md'"),
         (["folding", "--out", "."], "'.' is a folder. The page 'folding' is one file"),
+        (["surgery", "--results", "."], "'.' is a folder. The page 'surgery' is one file"),
+        (["surgery", "--out", "surgery.md"], "uses benchmarks/surgery in a clone of the repository"),
         (["zoo", "--results", "nowhere"], "'nowhere' does not exist"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else None,

@@ -49,7 +49,6 @@ def test_the_function_of_a_page_exists(page):
     returned = "str" if pathlib.Path(page.path).suffix else "dict[str, str]"
     assert re.search(rf"^def {name}\(request: Request\) -> {re.escape(returned)}:$", source, re.MULTILINE)
     assert not page.results or (ROOT / page.results).is_dir()
-    assert not (page.results and page.measures)
 
 
 def test_the_make_targets_write_every_page():
