@@ -129,6 +129,7 @@ def shifted_moments(
     mask: tf.Tensor | None = None,
     centered: bool = True,
     groups: tuple[int, int] | None = None,
+    padded: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     r"""`moments` before they are rounded: the mean is a pivot and a correction, which is small against it.
 
@@ -142,6 +143,7 @@ def shifted_moments(
         x, axes, mask: As in `moments`.
         centered: Whether the mean is taken off. Otherwise 0 stands for the mean, and the variance is the mean square.
         groups: `(axis, number)` if the channels along an axis share their moments in so many groups.
+        padded: Whether all masked elements are known to be 0.
 
     Returns:
         `(count, pivot, correction, variance)`: the mean is `pivot + correction`. A mean of 10⁴ deviations, rounded to
@@ -150,7 +152,7 @@ def shifted_moments(
     dtype = statistics_dtype(x.dtype)
     if mask is not None:
         mask = tf.cast(mask, dtype)
-        x = tf.where(mask > 0, x, tf.zeros([], x.dtype))  # 0 · NaN would be NaN
+        x = x if padded else tf.where(mask > 0, x, tf.zeros([], x.dtype))  # 0 · NaN would be NaN
     count = counted(x, axes, mask, groups)
 
     def average(function, x=x, count=count):
@@ -174,8 +176,8 @@ def shifted_moments(
     return count, pivot, correction, variance
 
 
-def finite_where_masked(x: tf.Tensor, mask: tf.Tensor | None, normalized: tf.Tensor | None = None) -> tf.Tensor:
-    """`x` with 0 for masked elements that are not finite, or that `normalized`, of its shape, is not finite at.
+def finite_where_masked(x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    """`x` with 0 for masked elements that are not finite.
 
     Gradients sum over masked elements too, as these have outputs. A loss without them hands back 0, and 0 · NaN would
     be NaN.
@@ -186,16 +188,15 @@ def finite_where_masked(x: tf.Tensor, mask: tf.Tensor | None, normalized: tf.Ten
     """
     if mask is None:
         return x
-    present = tf.cast(mask, tf.bool) | tf.math.is_finite(x if normalized is None else normalized)
-    return tf.where(present, x, tf.zeros([], x.dtype))
+    return tf.where(tf.cast(mask, tf.bool) | tf.math.is_finite(x), x, tf.zeros([], x.dtype))
 
 
 def only_where_present(x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     """`x` times the weights of a mask, and 0 where they are 0, whatever `x` is there."""
     if mask is None:
         return x
-    mask = tf.cast(mask, x.dtype)
-    return tf.where(mask > 0, mask * x, tf.zeros([], x.dtype))
+    weighted = x if mask.dtype == tf.bool else tf.cast(mask, x.dtype) * x
+    return tf.where(tf.cast(mask, tf.bool), weighted, tf.zeros([], x.dtype))
 
 
 def counted(

@@ -40,6 +40,7 @@ class Passes:
             square.
         groups: `(axis, number)` if the channels along an axis share their moments in so many groups.
         relu: Whether the output is `max(y, 0)`, for γ that is the same for all elements of a sum.
+        padded: Whether all masked elements are zeros that fill up a batch, so that none can be NaN.
     """
 
     axes: tuple[int, ...]
@@ -47,6 +48,7 @@ class Passes:
     centered: bool = True
     groups: tuple[int, int] | None = None
     relu: bool = False
+    padded: bool = False
 
 
 def normalize_over(
@@ -105,7 +107,7 @@ def normalize_over(
 
 
 def _forward(x, scale, offset, mask, passes):
-    moments = shifted_moments(x, passes.axes, mask, passes.centered, passes.groups)
+    moments = shifted_moments(x, passes.axes, mask, passes.centered, passes.groups, passes.padded)
     _, pivot, correction, variance = moments
     values = tf.cast(x, pivot.dtype)
     inverse = tf.math.rsqrt(variance + passes.epsilon)
@@ -115,13 +117,11 @@ def _forward(x, scale, offset, mask, passes):
 
 def _backward(x, dy, scale, offset, mask, count, pivot, correction, variance, passes):
     dtype, inverse = pivot.dtype, tf.math.rsqrt(variance + passes.epsilon)
+    x = x if passes.padded else finite_where_masked(x, mask)
     spread = [i for i in range(x.shape.rank) if scale.shape[i] == 1]
 
     def centred(x, pivot):
         return tf.cast(x, dtype) - pivot if passes.centered else tf.cast(x, dtype)
-
-    if mask is not None:
-        x = finite_where_masked(x, mask, centred(x, pivot) * inverse)
 
     def passed(x, dy):
         """The gradient masked by the ReLU. The sign is recomputed from x, which costs less than to keep it."""
@@ -151,7 +151,8 @@ def _backward(x, dy, scale, offset, mask, count, pivot, correction, variance, pa
         through_deviation = of_sums(through_mean, products)
     slope = tf.math.divide_no_nan(through_deviation, count) * tf.square(inverse)
     level = tf.math.divide_no_nan(through_mean, count) * inverse - correction * slope if passes.centered else 0
-    through_moments = only_where_present(centred(x, pivot) * slope + level, mask)
+    through_moments = centred(x, pivot) * slope + level
+    through_moments = mask * through_moments if passes.padded else only_where_present(through_moments, mask)
     dx = passed(x, dy) * (scale * inverse) - through_moments
     return tf.cast(dx, x.dtype), dscale, doffset
 

@@ -26,7 +26,7 @@ def normalize(
     rank, channels = grouped.shape.rank, scale.shape
     along = (broadcastable(each, rank, axes) for each in (scale, offset))
     reduced = tuple(axis for axis in other_axes(rank, axes) if axis > 0)
-    y, *moments = normalize_over(grouped, *along, Passes(reduced, settings.epsilon), present)
+    y, *moments = normalize_over(grouped, *along, Passes(reduced, settings.epsilon, padded=mask is None), present)
     y = _ungrouped(y, x, settings.virtual_batch_size)
     y.set_shape(x.shape)
     shape = tf.concat([tf.shape(grouped)[:1], channels], 0)

@@ -162,8 +162,7 @@ def _normalize_by(x, scale, offset, mean, variance, axes, epsilon):
 def _local_gradients(x, dy, mask, mean, variance, axes, epsilon):
     reduced = other_axes(x.shape.rank, axes)
     pivot, correction, inverse = _in_parts(x, mean, variance, axes, epsilon)
-    if mask is not None:
-        x = finite_where_masked(x, mask, (tf.cast(x, pivot.dtype) - pivot) * inverse)
+    x = finite_where_masked(x, mask)
     dtype, sizes = pivot.dtype, [x.shape[axis] for axis in axes]
     doffset = total(lambda dy: tf.cast(dy, dtype), [dy], reduced)
     products = total(lambda x, dy: tf.cast(dy, dtype) * (tf.cast(x, dtype) - pivot), [x, dy], reduced)
