@@ -9,6 +9,7 @@ import dataclasses
 import multiprocessing
 import pathlib
 import tempfile
+import textwrap
 import time
 
 import keras
@@ -138,7 +139,8 @@ def judged(function, model, source, copy, x, expected):
 
 def first_line(error):
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300].replace("|", "/")
+    line = (lines or [type(error).__name__])[0].replace("|", "/")
+    return textwrap.shorten(line, 300, placeholder=" …")
 
 
 def counts_of(made):
