@@ -36,7 +36,7 @@ def build(model, *arguments, **named):
 
 
 @keras.saving.register_keras_serializable("tests")
-class Subclassed(keras.Model):
+class Named(keras.Model):
     """`call(self, x)` of a tensor, a dict or a list, with a batch norm of each."""
 
     def __init__(self, **settings):
@@ -66,9 +66,9 @@ MODELS = {
     "sequential that a call builds": (deferred, ("inputs",)),
     "functional": (lambda: functional([keras.Input((3,)), keras.Input((3,), name="b")]), ("inputs_0", "b")),
     "functional with a dict": (lambda: functional({"b": keras.Input((3,)), "a": keras.Input((3,))}), ("a", "b")),
-    "subclassed": (lambda: build(Subclassed(), FLOATS), ("inputs",)),
-    "subclassed with a dict": (lambda: build(Subclassed(), {"b": FLOATS, "a": FLOATS}), ("a", "b")),
-    "subclassed with a list": (lambda: build(Subclassed(), [FLOATS, FLOATS]), ("inputs_0", "inputs_1")),
+    "subclassed": (lambda: build(Named(), FLOATS), ("inputs",)),
+    "subclassed with a dict": (lambda: build(Named(), {"b": FLOATS, "a": FLOATS}), ("a", "b")),
+    "subclassed with a list": (lambda: build(Named(), [FLOATS, FLOATS]), ("inputs_0", "inputs_1")),
 }
 
 
@@ -131,14 +131,14 @@ def test_a_subclassed_token_model_in_every_format(format, tmp_path):
 
 def test_ids_keep_their_precision_in_half_precision(tmp_path):
     """Keras casts floats to the compute dtype; above 2048, float16 holds every other integer alone."""
-    model = Subclassed(dtype="mixed_float16")
+    model = Named(dtype="mixed_float16")
     model.embedding = keras.layers.Embedding(4001, 2, dtype="float32", embeddings_initializer="uniform")
     model.call = lambda x: model.embedding(x)
     assert signature_of(build(model, IDS)).specs[0].dtype == tf.int32
 
 
 def test_ids_and_numbers_in_one_dict():
-    class Both(Subclassed):
+    class Both(Named):
         def build(self, shapes):
             self.embedding = keras.layers.Embedding(5, 2)
 
@@ -304,7 +304,7 @@ def test_inputs_of_other_dtypes(format, tmp_path):
     assert made.largest_difference < 1e-5
 
 
-class Bytes(Subclassed):
+class Bytes(Named):
     """Of bytes, which Keras forgets: it traces the model with floats."""
 
     def call(self, x):

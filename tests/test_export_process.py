@@ -118,7 +118,8 @@ def test_a_model_that_does_not_answer_ends_in_time(tmp_path):
 
 
 INTERRUPTED = """
-import pathlib, sys
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background processes ignore Ctrl-C
 from bn_keras.export import check, export, formats
 from tests.test_export_process import small
 

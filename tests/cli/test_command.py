@@ -69,7 +69,7 @@ def test_the_help_of_every_command_needs_click_alone():
 def test_export_does_not_need_the_lab(keras_file, tmp_path):
     code, printed, errors = typed_without_lab("export", keras_file, tmp_path / "out", "--fold")
     assert code == 0, errors
-    assert "1 of 1 batch norms are folded" in printed
+    assert "fold: 1 folded." in printed
     assert (tmp_path / "out" / "saved_model.pb").exists()
 
 

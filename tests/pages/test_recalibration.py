@@ -45,5 +45,5 @@ def test_the_others_are_further_off(page):
 
 
 def test_the_page_says_how_it_was_made(page):
-    assert "1 instead of 20" in page
+    assert "2 instead of 20" in page
     assert re.search(r"^Versions: bn_keras \d+\.\d+\.\d+, tensorflow \d+\.\d+", page, re.MULTILINE)
