@@ -74,9 +74,9 @@ class Trace:
     def before(self, tensor) -> str:
         """What returned a tensor, in words: a class, as a name would make every reason different."""
         layer = self._named_makers.get(tensor.ref())
-        return (
-            "an input" if tensor.op.type == "Placeholder" else tensor.op.type if layer is None else type(layer).__name__
-        )
+        if layer is not None:
+            return type(layer).__name__
+        return "an input" if tensor.op.type == "Placeholder" else tensor.op.type
 
     def others(self, tensor) -> str | None:
         """What takes the values of a tensor besides the calls of `takers`, in words; `None` if nothing does."""

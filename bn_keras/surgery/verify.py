@@ -65,7 +65,8 @@ def compared(model, copy) -> Verified:
         return Verified(None, "the model returns NaN, or no numbers, for made-up inputs")
     if difference <= tolerance:
         return Verified(difference, "made-up inputs")
-    noise = rounding_noise(copy, example, found)
+    with state_kept(copy):
+        noise = rounding_noise(copy, example, found)
     if difference > AMPLIFIED * noise:
         raise ValueError(
             f"The copy of the model {model.name!r} does not compute what the model computes: on made-up inputs the "

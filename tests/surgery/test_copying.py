@@ -67,7 +67,6 @@ class Borrowing(keras.layers.Layer):
     def __init__(self, lender=None, **kwargs):
         super().__init__(**kwargs)
         self.lender_kernel = None if lender is None else lender.kernel
-        self.own = None
 
     def build(self, input_shape):
         if self.lender_kernel is None:

@@ -16,8 +16,7 @@ class Holder(keras.layers.Layer):
     def __init__(self):
         super().__init__(name="holder")
         names = "plain listed named tupled paired in_set_2 in_set_10 _layers_x _self_x"
-        self.made = {name: keras.layers.Identity(name=name) for name in names.split()}
-        made, self.made = self.made, None
+        made = {name: keras.layers.Identity(name=name) for name in names.split()}
         self.plain, self._layers_x, self._self_x = made["plain"], made["_layers_x"], made["_self_x"]
         self.listed = [0, [made["listed"]]]
         self.named = {"a": made["named"], "again": made["plain"]}
