@@ -104,7 +104,7 @@ def changed(function, model, norms, changes, outcome, strict, verify, report):
             plan[layer] = Change(functools.partial(type(layer).from_config, config | new))
             rows.append(Row(layer.name, type(layer).__name__, outcome))
         else:
-            why = "its class has no `frozen`; convert it with from_keras, or pass scale_and_offset=True"
+            why = "its class has no `frozen`; convert it with from_keras or replace, or pass scale_and_offset=True"
             rows.append(Row(layer.name, type(layer).__name__, "kept", why))
     if strict:
         refuse_kept(function, rows)
