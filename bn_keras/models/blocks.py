@@ -1,56 +1,41 @@
 """The pieces that networks are made of."""
 
-import difflib
-
 import keras
 
-from bn_keras.layers import BatchNorm, LayerNorm
-
-NORMS = {"batch": BatchNorm, "layer": LayerNorm}
+from bn_keras.models.norms import Norm, named_and_options, normalize
 
 
-def normalize(x, norm, name):
-    """`x` through a new layer of the kind that `norm` names, or `x` itself for `None`."""
-    if norm is None:
-        return x
-    layer = normalizer(norm)()
-    if not isinstance(layer, keras.layers.Layer):
-        raise TypeError(
-            f"`norm` must return a new keras layer when it is called. Received: norm={norm!r}, "
-            f"which returned {layer!r}. Pass a function such as `lambda: BatchNorm()`."
-        )
-    layer.name = name
-    return layer(x)
+def begin(input_shape: tuple[int, ...], preprocessing: keras.layers.Layer | bool | None, name: str = "images"):
+    """The input of a network, and the input after the preprocessing, if there is one."""
+    inputs = keras.Input(input_shape, name=name)
+    return inputs, preprocessing(inputs) if preprocessing else inputs
 
 
-def normalizer(norm):
-    """The callable that makes the layers."""
-    if callable(norm):
-        return norm
-    if norm not in NORMS:
-        near = difflib.get_close_matches(str(norm), NORMS, n=1)
-        raise ValueError(
-            f"`norm` must be None, one of {', '.join(map(repr, NORMS))}, or a callable that returns "
-            f"a layer. Received: norm={norm!r}." + (f" Did you mean {near[0]!r}?" if near else "")
-        )
-    return NORMS[norm]
+def has_bias(norm: Norm) -> bool:
+    """Whether a linear layer before a norm has a bias: where no norm follows, or one without an offset of its own."""
+    return named_and_options(norm)[0] in (None, "rms")
 
 
-def scaled(units, width):
+def scaled(units: int, width: float) -> int:
     """`units` times `width`, to the nearest multiple of 4, at least 4; exact for width 1."""
     return units if width == 1 else max(4, 4 * round(units * width / 4))
 
 
-def conv_norm_relu(x, filters, kernel_size, *, norm, name, strides=1):
-    """Convolution, normalization where there is one, ReLU; a bias only without normalization."""
+def conv_norm(x, filters: int, kernel_size, *, norm: Norm, name: str, strides: int = 1):
+    """Convolution and normalization where there is one."""
     x = keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
         padding="same",
-        use_bias=norm is None,
+        use_bias=has_bias(norm),
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
-    x = normalize(x, norm, name=f"{name}_norm")
+    return normalize(x, norm, name=f"{name}_norm")
+
+
+def conv_norm_relu(x, filters: int, kernel_size, *, norm: Norm, name: str, strides: int = 1):
+    """Convolution, normalization where there is one, ReLU."""
+    x = conv_norm(x, filters, kernel_size, norm=norm, name=name, strides=strides)
     return keras.layers.ReLU(name=f"{name}_relu")(x)

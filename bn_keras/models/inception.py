@@ -2,7 +2,7 @@
 
 import keras
 
-from bn_keras.models.blocks import conv_norm_relu, scaled
+from bn_keras.models.blocks import begin, conv_norm_relu, scaled
 from bn_keras.models.preset import Preset
 
 # (filters of the 1×1, filters of the 3×3), or the filters of the strided 3×3 that halves the size.
@@ -13,10 +13,10 @@ SMALL_BLOCKS = (
 )  # fmt: skip
 
 
-def inception_small(*, norm, classes, input_shape, width, name):
+def inception_small(*, norm, classes, input_shape, width, preprocessing, name):
     """Two-branch Inception blocks for images of up to 32 pixels; shapes are those for 28×28."""
-    inputs = keras.Input(input_shape, name="images")  # 28²×c
-    x = conv_norm_relu(inputs, scaled(96, width), 3, norm=norm, name="stem")  # 28²×96
+    inputs, x = begin(input_shape, preprocessing)  # 28²×c
+    x = conv_norm_relu(x, scaled(96, width), 3, norm=norm, name="stem")  # 28²×96
     for i, filters in enumerate(SMALL_BLOCKS, start=1):
         if isinstance(filters, int):  # 14²×160 after the first, 7²×240 after the second
             x = downsample(x, scaled(filters, width), norm=norm, name=f"block_{i}")

@@ -2,22 +2,23 @@
 
 import keras
 
-from bn_keras.models.blocks import normalize, scaled
+from bn_keras.models.blocks import begin, has_bias, scaled
+from bn_keras.models.norms import normalize
 from bn_keras.models.preset import Preset
 
 
-def mlp_sigmoid(*, norm, classes, input_shape, width, name):
+def mlp_sigmoid(*, norm, classes, input_shape, width, preprocessing, name):
     """Three hidden layers of 100 sigmoid units; 784-100-100-100-10 for 28×28 images.
 
     The paper draws the first weights from a small Gaussian and does not give its width; 0.1
     is 1/√100, which keeps the variance of a layer of 100 inputs.
     """
-    inputs = keras.Input(input_shape, name="images")
-    x = keras.layers.Flatten(name="flatten")(inputs)
+    inputs, x = begin(input_shape, preprocessing)
+    x = keras.layers.Flatten(name="flatten")(x)
     for i in (1, 2, 3):
         x = keras.layers.Dense(
             scaled(100, width),
-            use_bias=norm is None,
+            use_bias=has_bias(norm),
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
             name=f"hidden_{i}",
         )(x)

@@ -1,23 +1,38 @@
 """Presets by name."""
 
 import difflib
+import importlib
 
-from bn_keras.models import inception, mlp
+import keras
 
-PRESETS = {entry.name: entry for family in (mlp, inception) for entry in family.PRESETS}
+from bn_keras.models.norms import Norm, named_and_options
+from bn_keras.models.preset import Preset
+from bn_keras.models.weights import load_weights, shipped
+
+# A module of `bn_keras.models` that holds a list PRESETS; the place to add a family.
+FAMILIES = (
+    "inception",
+    "mlp",
+)
+PRESETS: dict[str, Preset] = {}
+for _family in FAMILIES:
+    for _entry in importlib.import_module(f"bn_keras.models.{_family}").PRESETS:
+        if _entry.name in PRESETS:
+            raise ValueError(f"Two presets have the name {_entry.name!r}. Rename the one in {_family}.py.")
+        PRESETS[_entry.name] = _entry
 
 
-def list_presets():
-    """The names of all presets, sorted.
+def list_presets() -> list[str]:
+    """Returns the names of all presets, sorted.
 
-    >>> list_presets()
-    ['inception_small', 'mlp_sigmoid']
+    >>> [name for name in list_presets() if name.startswith("inception_")]
+    ['inception_small']
     """
     return sorted(PRESETS)
 
 
-def preset(name):
-    """The preset of that name.
+def preset(name: str) -> Preset:
+    """Returns the preset of a name.
 
     Args:
         name: One of `list_presets()`.
@@ -40,25 +55,41 @@ def preset(name):
     return PRESETS[name]
 
 
-def build(name, *, norm="batch", classes=None, input_shape=None, width=1.0):
-    """A new model of a preset, with logits, not compiled.
+def build(
+    name: str,
+    *,
+    norm: Norm = "batch",
+    weights: str | None = None,
+    classes: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    width: float | None = None,
+    preprocessing: keras.layers.Layer | bool | None = None,
+    **options,
+) -> keras.Model:
+    """Builds a preset: a new model with logits, not compiled.
 
     Args:
         name: One of `list_presets()`.
-        norm: What stands between each linear layer and its nonlinearity: `None` for nothing,
-            `"batch"` for `BatchNorm()`, `"layer"` for `LayerNorm()`, or a callable without arguments that returns a new
-            layer, such as `lambda: BatchNorm(momentum=0.9)`. With a norm the linear layer
-            before it has no bias.
-        classes: The number of classes, ≥ 2; `None` for the preset's own.
-        input_shape: `(height, width, channels)`; `None` for the preset's own.
-        width: Multiplies the number of units or channels of every hidden layer, > 0.
+        norm: What stands between each linear layer and its nonlinearity: one of `norms()`, where `None` stands for no
+            normalization; a pair of a name and options, such as `("group", {"groups": 8})`; or a callable that
+            returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.
+        weights: `None` for new weights; the name of a data set that `describe(name)` lists.
+        classes: The number of classes, ≥ 2. Default: that of the weights, or the preset's own.
+        input_shape: `(height, width, channels)` of images, or `(length,)` of tokens. Default: that of the weights, or
+            the preset's own.
+        width: Multiplies the number of units or channels of every hidden layer, > 0. Default: that of the weights,
+            or 1.
+        preprocessing: A layer that the model applies to its inputs first, so that it travels in every exported file.
+            Default: that of the weights, none for new weights; `False` for none.
+        **options: Further arguments of the preset; `preset(name).options` lists them with their defaults.
 
     Returns:
-        A functional `keras.Model`: images `(batch, height, width, channels)` to logits
-        `(batch, classes)`.
+        A functional `keras.Model` from images `(batch, height, width, channels)` to logits `(batch, classes)`, or from
+        tokens `(batch, length)` to logits `(batch, length, classes)`.
 
     Raises:
-        ValueError: For an unknown name or norm and for values out of range.
+        ValueError: For an unknown name, norm or option, for values out of range, for a norm that does not fit the
+            network, and for weights that do not fit what is asked for.
         TypeError: For values of the wrong type, and for a callable that returns no layer.
 
     >>> build("mlp_sigmoid", norm=None).count_params()
@@ -67,18 +98,70 @@ def build(name, *, norm="batch", classes=None, input_shape=None, width=1.0):
     100610
     """
     entry = preset(name)
-    classes = entry.classes if classes is None else classes
-    input_shape = entry.input_shape if input_shape is None else tuple(input_shape)
+    named_and_options(norm)
+    check_options(entry, options)
+    card = None
+    if weights is not None and weights not in entry.pretrained:
+        card = shipped(entry, weights, norm)
+        classes, input_shape, width = card.agree(classes=classes, input_shape=input_shape, width=width)
+        options = card.agree_on_options(options)
+        preprocessing = card.preprocessing() if preprocessing is None else preprocessing
+    arguments = {
+        "norm": norm,
+        "classes": check_classes(entry.classes if classes is None else classes),
+        "input_shape": check_input_shape(entry, entry.input_shape if input_shape is None else input_shape),
+        "width": check_width(1.0 if width is None else width),
+        "preprocessing": check_preprocessing(preprocessing),
+    }
+    if entry.pretrained:
+        arguments["weights"] = weights
+    model = entry.builder(**arguments, name=name, **(dict(entry.options) | options))
+    if card is not None:
+        load_weights(model, card)
+    return model
+
+
+def check_options(entry: Preset, options: dict) -> None:
+    for key in options:
+        if key not in entry.options:
+            known = ", ".join(f"{name}={value!r}" for name, value in entry.options.items()) or "none"
+            raise TypeError(
+                f"The preset {entry.name!r} has no option {key!r}. Its options, with their defaults: {known}."
+            )
+
+
+def check_classes(classes) -> int:
     if not _is_int(classes) or classes < 2:
         raise ValueError(f"`classes` must be an int ≥ 2. Received: classes={classes!r}.")
-    if len(input_shape) != 3 or not all(_is_int(size) and size >= 1 for size in input_shape):
-        raise ValueError(
-            f"`input_shape` must be three ints ≥ 1, (height, width, channels). Received: input_shape={input_shape!r}."
-        )
+    return classes
+
+
+def check_input_shape(entry: Preset, shape) -> tuple[int, ...]:
+    count = len(entry.input_shape)
+    expected = "three ints ≥ 1, (height, width, channels)" if count == 3 else "one int ≥ 1, (length,)"
+    if (
+        not isinstance(shape, (tuple, list))
+        or len(shape) != count
+        or not all(_is_int(size) and size >= 1 for size in shape)
+    ):
+        raise ValueError(f"`input_shape` must be {expected}. Received: input_shape={shape!r}.")
+    return tuple(shape)
+
+
+def check_width(width) -> float:
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 16:
         raise ValueError(f"`width` must be a number in (0, 16]. Received: width={width!r}.")
-    return entry.builder(norm=norm, classes=classes, input_shape=input_shape, width=width, name=name)
+    return width
 
 
-def _is_int(value):
+def check_preprocessing(preprocessing):
+    if preprocessing is None or preprocessing is False or isinstance(preprocessing, keras.layers.Layer):
+        return preprocessing
+    raise TypeError(
+        "`preprocessing` must be a keras layer, None or False. "
+        f"Received: preprocessing={preprocessing!r}. Pass a layer such as keras.layers.Rescaling(1 / 255)."
+    )
+
+
+def _is_int(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)

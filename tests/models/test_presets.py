@@ -10,6 +10,9 @@ from bn_keras import BatchNorm, LayerNorm
 from bn_keras.models import build, list_presets, preset
 from bn_keras.models.blocks import scaled
 
+# Networks of linear layers with a norm each, apart from the logits.
+PLAIN = ("inception_small", "mlp_sigmoid")
+
 
 def mlp_parameters(inputs, units, classes, norm):
     sizes = [inputs, units, units, units]
@@ -41,7 +44,7 @@ def test_parameter_counts(norm):
     assert small.count_params() == mlp_parameters(64, scaled(100, 0.5), 3, norm)
 
 
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", PLAIN)
 def test_norm_is_the_only_difference(name):
     plain, normalized = build(name, norm=None), build(name)
     names = [layer.name for layer in plain.layers]
@@ -54,7 +57,7 @@ def test_norm_is_the_only_difference(name):
     assert all(layer.use_bias for layer in plain.layers if hasattr(layer, "use_bias"))
 
 
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", PLAIN)
 def test_the_same_seed_gives_both_arms_the_same_kernels(name):
     kernels = []
     for norm in (None, "batch"):
@@ -64,7 +67,7 @@ def test_the_same_seed_gives_both_arms_the_same_kernels(name):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", PLAIN)
 def test_logits_of_any_image_size(name, random):
     model = build(name, classes=7, input_shape=(9, 11, 2), width=0.1)
     assert model(random.normal(size=(3, 9, 11, 2))).shape == (3, 7)
@@ -94,6 +97,11 @@ def test_a_preset_tells_what_it_is():
         ("mlp_sigmoid", {"norm": lambda: 3}, TypeError, "must return a new keras layer"),
         ("mlp_sigmoid", {"classes": 1}, ValueError, "`classes` must be an int ≥ 2"),
         ("mlp_sigmoid", {"input_shape": (28, 28)}, ValueError, "`input_shape` must be three ints"),
+        ("mlp_sigmoid", {"depth": 3}, TypeError, "'mlp_sigmoid' has no option 'depth'"),
+        ("mlp_sigmoid", {"preprocessing": 3}, TypeError, "`preprocessing` must be a keras layer"),
+        ("mlp_sigmoid", {"weights": "nothing"}, ValueError, "`weights` must be one that 'mlp_sigmoid' has"),
+        ("mlp_sigmoid", {"norm": ("group", 8)}, TypeError, "must be a pair of a name and a dict"),
+        ("inception_small", {"norm": "group", "width": 0.1}, ValueError, "'stem_norm'.*groups"),
         ("mlp_sigmoid", {"width": 0}, ValueError, r"`width` must be a number in \(0, 16\]"),
     ],
 )
