@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from bn_keras.experiments import default_recipe, load
-from bn_keras.experiments.train import Trainer, example_order
+from bn_keras.experiments.data import example_order
+from bn_keras.experiments.train import Trainer
 from bn_keras.models import build
 
 
@@ -24,15 +25,15 @@ def losses_of_a_plain_loop(trainer, learning_rate, seed, steps):
     )
     digits = load("digits")
     mean, deviation = digits.moments()
-    batches = example_order(len(digits.train_labels), trainer.recipe.batch_size, seed)
+    batches = example_order(len(digits.train.labels), trainer.recipe.batch_size, seed)
     losses = []
     for _ in range(steps):
         batch = next(batches)
-        images = (digits.train_images[batch] - mean) / deviation
+        images = (digits.train.inputs[batch] - mean) / deviation
         model.reset_metrics()
-        losses.append(float(model.train_on_batch(images, digits.train_labels[batch])))
-    guesses = model.predict((digits.test_images - mean) / deviation, verbose=0).argmax(-1)
-    return losses, float(np.mean(guesses == digits.test_labels))
+        losses.append(float(model.train_on_batch(images, digits.train.labels[batch])))
+    guesses = model.predict((digits.test.inputs - mean) / deviation, verbose=0).argmax(-1)
+    return losses, float(np.mean(guesses == digits.test.labels))
 
 
 @pytest.mark.parametrize("norm", [None, "batch"])

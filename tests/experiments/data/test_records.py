@@ -1,4 +1,4 @@
-"""Data sets: digits for everybody, tensorflow-datasets by name, and clear errors in time."""
+"""Sets of tensorflow-datasets: in memory or streamed, without network, and clear errors in time."""
 
 import time
 
@@ -6,23 +6,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from bn_keras.experiments import DataError, data, load
-
-
-def test_digits_are_real_and_the_split_is_fixed():
-    digits = load("digits")
-    assert digits.input_shape == (8, 8, 1)
-    assert digits.train_images.dtype == np.uint8
-    assert (len(digits.train_labels), len(digits.test_labels)) == (1437, 360)
-    assert np.bincount(digits.test_labels).min() >= 34, "stratified"
-    np.testing.assert_array_equal(load("digits").test_images, digits.test_images)
-
-
-def test_moments_are_those_of_the_training_images():
-    digits = load("digits")
-    mean, deviation = digits.moments()
-    np.testing.assert_allclose(mean, [digits.train_images.mean()], rtol=1e-5)
-    np.testing.assert_allclose(deviation, [digits.train_images.std()], rtol=1e-4)
+from bn_keras.experiments import DataError, load
+from bn_keras.experiments.data import download
 
 
 class Dots(tfds.core.GeneratorBasedBuilder):
@@ -54,12 +39,12 @@ class UnevenDots(Dots):
 
 def test_a_prepared_set_needs_no_network(tmp_path, monkeypatch):
     Dots(data_dir=tmp_path).download_and_prepare()
-    monkeypatch.setattr(data, "reachable", lambda address: pytest.fail("the network was asked"))
+    monkeypatch.setattr(download, "reachable", lambda address: pytest.fail("the network was asked"))
     dots = load("dots", tmp_path)
-    assert (len(dots.train_labels), len(dots.test_labels)) == (24, 6), "the last fifth is the test split"
+    assert (len(dots.train.labels), len(dots.test.labels)) == (24, 6), "the last fifth is the test split"
     assert dots.input_shape == (4, 4, 1)
     assert dots.classes == 3
-    np.testing.assert_array_equal(dots.train_images[:, 0, 0, 0] % 3, dots.train_labels)
+    np.testing.assert_array_equal(dots.train.inputs[:, 0, 0, 0] % 3, dots.train.labels)
 
 
 def test_images_of_several_sizes_are_refused(tmp_path):
@@ -77,7 +62,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
 
 def test_without_network_the_error_comes_in_time(tmp_path, monkeypatch):
     # 192.0.2.0/24 is set aside for documentation: nothing answers there.
-    monkeypatch.setattr(data, "PROBE_ADDRESS", "https://192.0.2.1")
+    monkeypatch.setattr(download, "PROBE_ADDRESS", "https://192.0.2.1")
     started = time.monotonic()
     with pytest.raises(FileNotFoundError, match="cannot be reached to download it. Use the data set 'digits'"):
         load("mnist", tmp_path)
@@ -91,7 +76,7 @@ def test_a_server_that_refuses_is_reachable():
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        assert data.reachable(f"http://127.0.0.1:{server.server_port}"), "501 is an answer"
+        assert download.reachable(f"http://127.0.0.1:{server.server_port}"), "501 is an answer"
     finally:
         server.shutdown()
         server.server_close()
