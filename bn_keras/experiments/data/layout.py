@@ -97,7 +97,8 @@ def check_no_images(folder, files):
 def content_of(folder):
     """The folders and the files in a folder, sorted by name, without hidden ones."""
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        entries = sorted(visible, key=lambda entry: entry.name)
         return [each for each in entries if each.is_dir()], [each for each in entries if not each.is_dir()]
     except FileNotFoundError:
         raise DataError(f"The folder {str(folder)!r} does not exist. Check the path after 'folder:'.") from None

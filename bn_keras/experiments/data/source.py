@@ -57,7 +57,7 @@ def load(
     (1437, 8, 8, 1)
     >>> print(digits.summary)
     digits: 1,437 training and 360 test examples, each an image of 8×8×1 in 10 classes;
-    0.1 MiB, held in memory, below the limit of 2,048.0 MiB.
+    0.1 MiB, held in memory, within the limit of 2,048.0 MiB.
     """
     size = size_of(image_size)
     if name == DIGITS:
