@@ -104,8 +104,8 @@ def new_results(recipe, data):
         "recipe": recipe.to_dict(),
         "data": {
             "name": data.name,
-            "training_examples": len(data.train_labels),
-            "test_examples": len(data.test_labels),
+            "training_examples": data.train.examples,
+            "test_examples": data.test.examples,
             "image_shape": list(data.input_shape),
             "classes": data.classes,
         },

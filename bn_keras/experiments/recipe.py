@@ -23,7 +23,7 @@ class Recipe:
 
     Args:
         preset: The network, one of `bn_keras.models.list_presets()`.
-        data: `"digits"` or an image classification set of tensorflow-datasets.
+        data: The name of a data set of images, as in `bn_keras.experiments.load`.
         width: Multiplies the number of units or channels of the network's hidden layers.
         optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9) or `"adam"`.
         batch_size: Examples per step.

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.experiments.data import DataError, example_order
+
 EVALUATION_BATCH = 500
 
 
@@ -25,6 +27,17 @@ class Evaluation:
     accuracy: float
 
 
+def check_held_in_memory(data):
+    """Raises a `DataError` for what the compiled interval cannot gather from: streamed images, and text."""
+    if data.is_text:
+        raise DataError(f"A comparison trains on images, and {data.name!r} is text. Choose a data set of images.")
+    if data.train.inputs is None:
+        raise DataError(
+            f"A comparison needs its images in memory. Received: {data.summary} Choose a smaller data set, or smaller "
+            "images."
+        )
+
+
 def make_optimizer(name):
     """A new optimizer of a recipe; its learning rate is assigned before each run."""
     if name == "adam":
@@ -37,13 +50,14 @@ class Trainer:
 
     def __init__(self, build, data, recipe):
         """`build()` returns a new model; `data` and `recipe` say what it is trained on and how."""
+        check_held_in_memory(data)
         self.build = build
         self.recipe = recipe
-        self.train_labels = data.train_labels
+        self.examples = data.train.examples
         self.model = build()
         self.optimizer = make_optimizer(recipe.optimizer)
         self.optimizer.build(self.model.trainable_variables)
-        count = recipe.evaluation_examples or len(data.test_labels)
+        count = recipe.evaluation_examples or data.test.examples
         self._train, self._accuracy = compiled_steps(self.model, self.optimizer, data, recipe.batch_size, count)
 
     def run(self, learning_rate, seed):
@@ -52,7 +66,7 @@ class Trainer:
         It ends early when the loss is no longer finite; the last evaluation tells by its loss.
         """
         recipe = self.recipe
-        batches = example_order(len(self.train_labels), recipe.batch_size, seed)
+        batches = example_order(self.examples, recipe.batch_size, seed)
         self._start(learning_rate, seed)
         yield Evaluation(0, 0.0, None, float(self._accuracy()))
         seconds = 0.0
@@ -81,9 +95,9 @@ class Trainer:
 def compiled_steps(model, optimizer, data, batch_size, evaluation_examples):
     """The training interval and the accuracy, as two compiled functions."""
     mean, deviation = data.moments()
-    train_images, train_labels = tf.constant(data.train_images), tf.constant(data.train_labels)
-    test_images = tf.constant(data.test_images[:evaluation_examples])
-    test_labels = tf.constant(data.test_labels[:evaluation_examples])
+    train_images, train_labels = tf.constant(data.train.inputs), tf.constant(data.train.labels)
+    test_images = tf.constant(data.test.inputs[:evaluation_examples])
+    test_labels = tf.constant(data.test.labels[:evaluation_examples])
 
     def standardized(images):
         return (tf.cast(images, tf.float32) - mean) / deviation
@@ -113,14 +127,3 @@ def compiled_steps(model, optimizer, data, batch_size, evaluation_examples):
         return tf.cast(right, tf.float32) / tf.cast(tf.shape(test_labels)[0], tf.float32)
 
     return train, accuracy
-
-
-def example_order(examples, batch_size, seed):
-    """Batches of indices without end: one random order of all examples after the other."""
-    generator = np.random.default_rng(seed)
-    waiting = np.zeros(0, np.int32)
-    while True:
-        while len(waiting) < batch_size:
-            waiting = np.concatenate([waiting, generator.permutation(examples).astype(np.int32)])
-        yield waiting[:batch_size]
-        waiting = waiting[batch_size:]

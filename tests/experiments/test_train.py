@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from bn_keras.experiments import default_recipe, load
-from bn_keras.experiments.train import Trainer, example_order
+from bn_keras.experiments import DataError, default_recipe, load
+from bn_keras.experiments.data import example_order
+from bn_keras.experiments.train import Trainer
 from bn_keras.models import build
+from tests.experiments.data.folders import write_folder
 
 
 def trainer(optimizer="sgd", norm="batch", preset="mlp_sigmoid", **changes):
@@ -24,15 +26,15 @@ def losses_of_a_plain_loop(trainer, learning_rate, seed, steps):
     )
     digits = load("digits")
     mean, deviation = digits.moments()
-    batches = example_order(len(digits.train_labels), trainer.recipe.batch_size, seed)
+    batches = example_order(len(digits.train.labels), trainer.recipe.batch_size, seed)
     losses = []
     for _ in range(steps):
         batch = next(batches)
-        images = (digits.train_images[batch] - mean) / deviation
+        images = (digits.train.inputs[batch] - mean) / deviation
         model.reset_metrics()
-        losses.append(float(model.train_on_batch(images, digits.train_labels[batch])))
-    guesses = model.predict((digits.test_images - mean) / deviation, verbose=0).argmax(-1)
-    return losses, float(np.mean(guesses == digits.test_labels))
+        losses.append(float(model.train_on_batch(images, digits.train.labels[batch])))
+    guesses = model.predict((digits.test.inputs - mean) / deviation, verbose=0).argmax(-1)
+    return losses, float(np.mean(guesses == digits.test.labels))
 
 
 @pytest.mark.parametrize("norm", [None, "batch"])
@@ -65,13 +67,20 @@ def test_a_run_that_diverges_ends():
     assert not np.isfinite(evaluations[-1].loss)
 
 
-def test_an_epoch_holds_every_example_once():
-    batches = example_order(10, 4, seed=3)
-    seen = np.concatenate([next(batches) for _ in range(5)])
-    for epoch in (seen[:10], seen[10:]):
-        assert sorted(epoch) == list(range(10))
-    assert list(seen[:10]) != list(seen[10:])
-    np.testing.assert_array_equal(np.concatenate([next(example_order(10, 4, seed=3))]), seen[:4])
+def test_streamed_images_and_text_are_refused(tmp_path):
+    root = write_folder(tmp_path / "images", {"cat": 5, "dog": 5})
+    (tmp_path / "text.txt").write_text("to be or not to be " * 100)
+    recipe = default_recipe("mlp_sigmoid", steps=20)
+    for name, words in (
+        (f"folder:{root}", "needs its images in memory. Received:.*streamed"),
+        (f"text:{tmp_path}/text.txt", "is text"),
+    ):
+        with pytest.raises(DataError, match=words):
+            Trainer(
+                lambda: pytest.fail("a model was built"),
+                load(name, memory_limit=0 if "folder" in name else 2**20),
+                recipe,
+            )
 
 
 def test_evaluation_uses_the_first_test_images():
