@@ -84,8 +84,8 @@ def _split_the_cpu(devices):
         there = len(tf.config.list_logical_devices("CPU"))
         if there < devices:
             raise ClusterError(
-                f"TensorFlow has already set up its logical CPU devices, and there are fewer than the {devices} replicas: "
-                f"{there}. Call make_strategy before anything else of TensorFlow."
+                f"TensorFlow has already set up its logical CPU devices, fewer than the {devices} replicas: {there}. "
+                "Call make_strategy before anything else of TensorFlow."
             ) from None
 
 
@@ -174,7 +174,7 @@ def _members(cluster):
 
 
 def _slurm_resolver():
-    """The workers of a Slurm job step. Slurm gives each task its GPUs; TensorFlow's resolver fails where there are none."""
+    """The workers of a Slurm job step. Slurm gives each task its GPUs: TensorFlow's resolver fails without any."""
     try:
         slurm = tf.distribute.cluster_resolver.SlurmClusterResolver(
             # Two jobs that share a machine get different ports, below those that systems lend to clients.

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from bn_keras.experiments import cluster
 from bn_keras.experiments.cluster import ClusterError, make_strategy, read_tf_config
-from tests.experiments.clusters import environments, free_ports
-from tests.processes import result_of, results_of, start
+from tests.experiments.clusters import environments
+from tests.processes import result_of, start
 
 SCRIPT = "tests.experiments.make_one"
 WORKERS = {"worker": ["a:1", "b:2"]}
@@ -134,20 +134,6 @@ def test_slurm_ranks_on_other_nodes_than_tensorflow_expects_are_named(monkeypatc
     slurm(monkeypatch, SLURMD_NODENAME="n1")
     with pytest.raises(ClusterError, match="started task 3 on 'n1', and TensorFlow expects it at 'n2:22008'"):
         make_strategy("multiworker")
-
-
-def test_workers_of_slurm_join():
-    (port,) = free_ports(1)
-    variables = {
-        "SLURM_JOB_ID": str(port % 20000), "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_STEP_TASKS_PER_NODE": "2", "SLURMD_NODENAME": "localhost",
-    }  # fmt: skip
-    workers = []
-    for index, environment in enumerate(environments(2)):
-        del environment["TF_CONFIG"]
-        environment |= variables | {"SLURM_PROCID": str(index)}
-        workers.append(start(["-m", SCRIPT, "multiworker"], env=environment))
-    assert [result["rank"] for result in results_of(workers, seconds=60)] == [0, 1]
 
 
 def test_a_worker_that_never_joins_ends_the_others_with_its_name():
