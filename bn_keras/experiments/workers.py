@@ -103,22 +103,24 @@ def check_same(strategy: tf.distribute.Strategy, facts: Mapping[str, object]) ->
             step of the last checkpoint. JSON has to hold them.
 
     Raises:
-        ClusterError: On every worker, when a fact differs; it names the fact, two workers and their values.
+        ClusterError: On every worker, when facts differ; it names each fact, two workers and their values.
 
     >>> check_same(tf.distribute.get_strategy(), {"steps": 100})
     """
     if workers(strategy) == 1:
         return
-    for index, theirs in enumerate(_facts_of_all(strategy, dict(facts))):
-        if index == 0:
-            chiefs = theirs
-        for name in chiefs | theirs:
-            if name not in chiefs or name not in theirs or chiefs[name] != theirs[name]:
-                raise ClusterError(
-                    f"The workers differ in {name}: {chiefs.get(name, 'nothing')!r} on the first one, "
-                    f"{theirs.get(name, 'nothing')!r} on the one with rank {index}. Start all workers with the same "
-                    "command, the same data and the same --out on a file system that they share."
-                )
+    first, *others = _facts_of_all(strategy, dict(facts))
+    for index, other in enumerate(others, start=1):
+        differences = [
+            f"{name} is {first.get(name)!r} with rank 0 and {other.get(name)!r} with rank {index}"
+            for name in sorted(first | other)
+            if first.get(name) != other.get(name)
+        ]
+        if differences:
+            raise ClusterError(
+                f"The workers differ: {'; '.join(differences)}. Start all workers with the same command, the same data "
+                "and the same --out on a file system that they share."
+            )
 
 
 def _facts_of_all(strategy, facts):

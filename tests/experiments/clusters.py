@@ -15,23 +15,21 @@ def free_ports(count):
     return ports
 
 
-def environments(count):
-    """The environment of each worker of a new cluster on this machine, with TF_CONFIG."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
-    for index in range(count):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        yield os.environ | {"TF_CONFIG": json.dumps(config)}
-
-
-def slurm_environments(count):
-    """The environment of each task of a Slurm job step on this machine."""
-    job = {
-        "SLURM_JOB_ID": str(os.getpid()),  # ports follow from it
-        "SLURM_STEP_NUM_TASKS": str(count),
+def two_environments():
+    """The environments of the two workers of a new cluster on this machine: by Slurm's variables, and by TF_CONFIG."""
+    variables = {name: value for name, value in os.environ.items() if name not in {"TF_CONFIG", "BN_KERAS_RESTARTS"}}
+    job = os.getpid()
+    first = 12000 + job % 20000  # the ports follow from the number of the job
+    config = {
+        "cluster": {"worker": [f"localhost:{first}", f"localhost:{first + 1}"]},
+        "task": {"type": "worker", "index": 1},
+    }
+    task = {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_PROCID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_STEP_TASKS_PER_NODE": str(count),
+        "SLURM_STEP_TASKS_PER_NODE": "2",
         "SLURMD_NODENAME": "localhost",
     }
-    inherited = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    for index in range(count):
-        yield inherited | job | {"SLURM_PROCID": str(index)}
+    return variables | task, variables | {"TF_CONFIG": json.dumps(config)}

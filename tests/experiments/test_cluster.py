@@ -1,16 +1,16 @@
 """Strategies, and what is said when they cannot be made."""
 
 import json
+import re
 
 import pytest
 import tensorflow as tf
 
 from bn_keras.experiments import cluster
 from bn_keras.experiments.cluster import ClusterError, make_strategy, read_tf_config
-from tests.experiments.clusters import environments
-from tests.processes import result_of, start
+from tests.experiments.clusters import two_environments
+from tests.processes import results_of, start
 
-SCRIPT = "tests.experiments.make_one"
 WORKERS = {"worker": ["a:1", "b:2"]}
 
 
@@ -47,12 +47,6 @@ def test_mirrored_replicas_are_gpus_where_there_are_any(replicas, expected, monk
 def test_a_time_limit_that_is_over_is_refused():
     with pytest.raises(ValueError, match="`join_timeout` must be a number of seconds > 0. Received: join_timeout=0"):
         make_strategy("multiworker", join_timeout=0)
-
-
-def test_mirrored_splits_the_cpu_and_says_when_it_is_too_late():
-    result = result_of("-m", SCRIPT, "mirrored", "2")
-    assert result["replicas"] == 2
-    assert "fewer than the 3 replicas: 2. Call make_strategy before anything else" in result["error of one more"]
 
 
 @pytest.mark.parametrize(
@@ -136,11 +130,23 @@ def test_slurm_ranks_on_other_nodes_than_tensorflow_expects_are_named(monkeypatc
         make_strategy("multiworker")
 
 
-def test_a_worker_that_never_joins_ends_the_others_with_its_name():
-    environment, other = environments(2)
-    worker = start(["-m", SCRIPT, "multiworker", "1.5"], env=environment)
-    said, errors = worker.communicate(timeout=60)
-    address = json.loads(other["TF_CONFIG"])["cluster"]["worker"][1]
-    assert worker.returncode == 1
-    assert f"waits up to 1.5 s for worker 1 at {address}" in said
-    assert f"ClusterError: worker 1 at {address} did not join within 1.5 s" in errors
+@pytest.fixture(scope="module")
+def result():
+    """What a process says that is the first of two workers, and alone."""
+    environment, _ = two_environments()
+    return results_of([start(["-m", "tests.experiments.make_strategies"], env=environment)], seconds=90)[0]
+
+
+def test_a_worker_that_never_joins_is_named(result):
+    (said,) = result["said"]
+    first, other = re.fullmatch(r"worker 0 at (localhost:\d+) waits up to 0.5 s for worker 1 at (.*)", said).groups()
+    assert result["missing"].startswith(f"worker 1 at {other} did not join within 0.5 s.")
+    assert first in result["missing"]
+
+
+def test_mirrored_splits_the_cpu(result):
+    assert (result["replicas"], result["again"]) == (2, 2)
+
+
+def test_more_replicas_than_tensorflow_has_set_up_are_refused(result):
+    assert "fewer than the 3 replicas: 2. Call make_strategy before anything else" in result["one more"]

@@ -119,7 +119,7 @@ def test_strangers_on_the_port_are_ignored():
 
 def test_another_list_of_addresses_is_named():
     ours = members(2)
-    first = Worker(ours, 0, 3.0)
+    first = Worker(ours, 0, 1.0)
     other = Worker([ours[0], *members(1)], 1)
     assert "another list of addresses" in other.outcome()
     assert ours[1].address in other.error
@@ -129,7 +129,7 @@ def test_another_list_of_addresses_is_named():
 
 def test_two_processes_with_the_same_index_are_named():
     all_members = members(3)
-    first = Worker(all_members, 0, 2.0)
+    first = Worker(all_members, 0, 1.0)
     twice = [Worker(all_members, 1), Worker(all_members, 1)]
     first.outcome()
     errors = [worker.outcome() for worker in twice]

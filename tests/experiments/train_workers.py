@@ -94,13 +94,10 @@ def error_of_different_facts(strategy):
 def main(out, *options):
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # it takes a third of the time
     strategy = make_strategy("multiworker", join_timeout=60)
-    print("TEMPORARY", folder_to_write(strategy, "chief"))
     different = error_of_different_facts(strategy)
     try:
         with losses_explained(strategy):
-            losses, folder = train(
-                strategy, out, "--resume" in options, lambda step: print("STEP", step, flush=True)
-            )
+            losses, folder = train(strategy, out, "--resume" in options, lambda step: print("STEP", step, flush=True))
     except LostWorkerError as error:
         print("LOST", error)
         restart(limit=1)
