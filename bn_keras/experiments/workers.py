@@ -161,7 +161,7 @@ def losses_explained(strategy: tf.distribute.Strategy) -> Iterator[None]:
             raise
         raise LostWorkerError(
             f"{_named_in(error, strategy)} ended or cannot be reached. No step can be finished without it: start all "
-            f"workers again with --resume. TensorFlow said: {_first_line(error)}"
+            f"workers again with --resume. TensorFlow said: {_reason(error)}"
         ) from error
 
 
@@ -176,8 +176,10 @@ def _named_in(error, strategy):
     return f"{job} {index} at {resolver.cluster_spec().task_address(job, int(index))}"
 
 
-def _first_line(error):
-    return f"{type(error).__name__}: {error.message.strip().splitlines()[0][:300] if error.message.strip() else ''}"
+def _reason(error):
+    """The line of TensorFlow's message that says why; a stack of calls stands above it."""
+    lines = error.message.strip().splitlines() or [""]
+    return f"{type(error).__name__}: {next((line for line in lines if 'aborted by' in line), lines[0])[:300]}"
 
 
 def restart(limit: int) -> None:

@@ -128,6 +128,15 @@ def test_a_loss_names_the_worker_where_tensorflow_does(error, message, who):
         raise error(None, None, message)
 
 
+def test_a_loss_shows_the_line_that_says_why():
+    message = "Graph execution error:\n\nDetected at node a\nCollective ops is aborted by: no heartbeats\n [[a]]"
+    with (
+        pytest.raises(workers.LostWorkerError, match="UnavailableError: Collective ops is aborted by: no heartbeats$"),
+        workers.losses_explained(STRATEGY),
+    ):
+        raise tf.errors.UnavailableError(None, None, message)
+
+
 @pytest.mark.parametrize("error", [*workers.LOSSES, ValueError])
 def test_other_errors_stay_as_they_are(error):
     strategy = STRATEGY if error is ValueError else tf.distribute.get_strategy()
