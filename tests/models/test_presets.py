@@ -11,7 +11,7 @@ from bn_keras.models import build, list_presets, preset
 from bn_keras.models.blocks import scaled
 
 # Networks of linear layers with a norm each, apart from the logits.
-PLAIN = ("inception_small", "mlp_sigmoid")
+PLAIN = ("bn_inception", "inception_small", "mlp_sigmoid")
 
 
 def mlp_parameters(inputs, units, classes, norm):
