@@ -39,3 +39,32 @@ def conv_norm_relu(x, filters: int, kernel_size, *, norm: Norm, name: str, strid
     """Convolution, normalization where there is one, ReLU."""
     x = conv_norm(x, filters, kernel_size, norm=norm, name=name, strides=strides)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+@keras.saving.register_keras_serializable("bn_keras")
+class Gate(keras.layers.Layer):
+    """Multiplies its input by one trainable number that starts at zero.
+
+    At the end of a residual branch it makes a deep network without normalization start as its shortcuts.
+
+    Source: De and Smith 2020, https://arxiv.org/abs/2002.10444 (SkipInit).
+
+    >>> Gate()(keras.ops.ones((1, 2))).numpy().tolist()
+    [[0.0, 0.0]]
+    """
+
+    def build(self, input_shape):
+        self.gate = self.add_weight(name="gate", shape=(), initializer="zeros")
+
+    def call(self, inputs):
+        return inputs * self.gate
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def add_branch(x, branch, *, norm: Norm, name: str):
+    """`x` plus a residual branch; without a norm, the branch goes through a gate."""
+    if named_and_options(norm)[0] is None:
+        branch = Gate(name=f"{name}_gate")(branch)
+    return keras.layers.Add(name=f"{name}_add")([x, branch])

@@ -14,6 +14,7 @@ FAMILIES = (
     "bn_inception",
     "inception",
     "mlp",
+    "resnet",
 )
 PRESETS: dict[str, Preset] = {}
 for _family in FAMILIES:
