@@ -21,6 +21,12 @@ def scaled(units: int, width: float) -> int:
     return units if width == 1 else max(4, 4 * round(units * width / 4))
 
 
+def check_count(name: str, value) -> None:
+    """Refuses an option that is no int ≥ 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be an int ≥ 1. Received: {name}={value!r}.")
+
+
 def conv_norm(x, filters: int, kernel_size, *, norm: Norm, name: str, strides: int = 1):
     """Convolution and normalization where there is one."""
     x = keras.layers.Conv2D(

@@ -15,6 +15,7 @@ FAMILIES = (
     "inception",
     "mlp",
     "resnet",
+    "vgg",
 )
 PRESETS: dict[str, Preset] = {}
 for _family in FAMILIES:
