@@ -15,6 +15,7 @@ FAMILIES = (
     "inception",
     "mlp",
     "resnet",
+    "transformer",
     "vgg",
 )
 PRESETS: dict[str, Preset] = {}

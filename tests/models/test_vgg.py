@@ -17,7 +17,7 @@ def test_the_parameters_are_those_of_the_source_at_half_and_at_full_width():
         kernels, outputs = linear_parameters(filters, units)
         assert build("vgg_small", width=width).count_params() == kernels + 4 * outputs + 10
         assert build("vgg_small", width=width, norm=None).count_params() == kernels + outputs + 10
-    assert kernels == 14_022_016  # the 14.02 million of the source's network
+    assert kernels == 14_022_016  # what the layers of the source add up to
 
 
 def test_the_stages_have_the_shapes_of_the_source():
