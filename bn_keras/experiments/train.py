@@ -160,7 +160,7 @@ class Run:
             "step": evaluation.step,
             "seconds": round(evaluation.seconds, 4),
             "learning_rate": float(self.trainer.optimizer.learning_rate),
-            "loss": round(evaluation.loss, 6) if finite else None,
+            "loss": round(evaluation.loss, 8) if finite else None,
             "accuracy": round(evaluation.accuracy, 6),
             "examples_per_second": round(examples / spent, 1) if spent > 0 else None,
         }
