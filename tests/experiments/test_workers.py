@@ -104,7 +104,7 @@ STRATEGY = types.SimpleNamespace(cluster_resolver=Resolver())
 
 def test_ranks_count_the_chief_first():
     assert workers.rank(STRATEGY) == 2
-    assert workers.workers(STRATEGY) == 3
+    assert workers.worker_count(STRATEGY) == 3
     assert not workers.is_chief(STRATEGY)
 
 
