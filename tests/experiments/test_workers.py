@@ -190,4 +190,5 @@ def test_a_digest_follows_from_values_shapes_and_dtypes(other):
     array = np.ones((3, 2))
     assert workers.digest(array) == workers.digest(np.ones((6, 2))[::2]) != workers.digest(other)
     assert workers.digest(array, other) != workers.digest(other, array)
+    assert workers.digest(np.zeros(3)) != workers.digest(np.zeros(3, np.int64))  # the same bytes
     assert len(workers.digest(np.zeros((0, 3)))) == 16
