@@ -42,10 +42,10 @@ def rank(strategy: tf.distribute.Strategy) -> int:
     return resolver.task_id + (len(spec.get("chief", [])) if resolver.task_type == "worker" else 0)
 
 
-def workers(strategy: tf.distribute.Strategy) -> int:
+def worker_count(strategy: tf.distribute.Strategy) -> int:
     """Returns the number of workers.
 
-    >>> workers(tf.distribute.get_strategy())
+    >>> worker_count(tf.distribute.get_strategy())
     1
     """
     resolver = strategy.cluster_resolver
@@ -107,7 +107,7 @@ def check_same(strategy: tf.distribute.Strategy, facts: Mapping[str, object]) ->
 
     >>> check_same(tf.distribute.get_strategy(), {"steps": 100})
     """
-    if workers(strategy) == 1:
+    if worker_count(strategy) == 1:
         return
     first, *others = _facts_of_all(strategy, dict(facts))
     for index, other in enumerate(others, start=1):
@@ -133,9 +133,9 @@ def _facts_of_all(strategy, facts):
 
 def _row_of_each(strategy, row):
     """The row of each worker: the sum of matrices that are zero elsewhere."""
-    own = np.zeros((workers(strategy), len(row)), np.float32)  # exact for lengths below 2²⁴
+    own = np.zeros((worker_count(strategy), len(row)), np.float32)  # exact for lengths below 2²⁴
     own[rank(strategy)] = row
-    local = strategy.num_replicas_in_sync // workers(strategy)
+    local = strategy.num_replicas_in_sync // worker_count(strategy)
     values = strategy.experimental_distribute_values_from_function(
         lambda context: tf.constant(own if context.replica_id_in_sync_group % local == 0 else np.zeros_like(own))
     )
@@ -157,7 +157,7 @@ def losses_explained(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         yield
     except LOSSES as error:
-        if workers(strategy) == 1:
+        if worker_count(strategy) == 1:
             raise
         raise LostWorkerError(
             f"{_named_in(error, strategy)} ended or cannot be reached. No step can be finished without it: start all "

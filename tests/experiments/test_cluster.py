@@ -1,6 +1,7 @@
 """Strategies, and what is said when they cannot be made."""
 
 import json
+import os
 import re
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_wrong_tf_config_is_named_beside_a_right_one(text, problem, monkeypatc
     if text is not None:
         monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ClusterError) as raised:
-        make_strategy("multiworker")
+        make_strategy("multiworker", join_timeout=0.1)
     assert problem in str(raised.value)
     right = str(raised.value).split("TF_CONFIG='")[1].split("'")[0]
     assert read_tf_config(right)[1] == 0
@@ -111,10 +112,11 @@ def slurm(monkeypatch, **changes):
 
 
 def test_slurm_describes_the_workers(monkeypatch):
-    slurm(monkeypatch)
+    slurm(monkeypatch, CUDA_VISIBLE_DEVICES="5")
     resolver = cluster._slurm_resolver()
     assert resolver.cluster_spec().as_dict() == {"worker": ["n1:22007", "n1:22008", "n2:22007", "n2:22008"]}
     assert (resolver.task_type, resolver.task_id) == ("worker", 3)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"  # which Slurm has set
     assert resolver.num_accelerators() == {"GPU": len(tf.config.list_physical_devices("GPU"))}
 
 

@@ -104,7 +104,7 @@ STRATEGY = types.SimpleNamespace(cluster_resolver=Resolver())
 
 def test_ranks_count_the_chief_first():
     assert workers.rank(STRATEGY) == 2
-    assert workers.workers(STRATEGY) == 3
+    assert workers.worker_count(STRATEGY) == 3
     assert not workers.is_chief(STRATEGY)
 
 
@@ -190,4 +190,5 @@ def test_a_digest_follows_from_values_shapes_and_dtypes(other):
     array = np.ones((3, 2))
     assert workers.digest(array) == workers.digest(np.ones((6, 2))[::2]) != workers.digest(other)
     assert workers.digest(array, other) != workers.digest(other, array)
+    assert workers.digest(np.zeros(3)) != workers.digest(np.zeros(3, np.int64))  # the same bytes
     assert len(workers.digest(np.zeros((0, 3)))) == 16

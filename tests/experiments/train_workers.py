@@ -22,7 +22,7 @@ from bn_keras.experiments.workers import (
     losses_explained,
     rank,
     restart,
-    workers,
+    worker_count,
 )
 from bn_keras.models import build
 
@@ -73,7 +73,7 @@ def train(strategy, out, resume=False, done=lambda step: None):
     for variable, value in zip(variables if values else [], values, strict=True):
         variable.assign(value)
     folder = folder_to_write(strategy, out)
-    size = BATCH // workers(strategy)
+    size = BATCH // worker_count(strategy)
     shard = slice(rank(strategy) * size, (rank(strategy) + 1) * size)
     for index in range(len(losses), STEPS):
         losses.append(float(step(images[index, shard], labels[index, shard])))
