@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 import re
+import signal
+import subprocess
 import sys
 import types
 
@@ -12,16 +14,31 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bn_keras.experiments import workers
+from bn_keras.experiments import train, training_recipe, workers
+from bn_keras.experiments.replicas import PLACES, largest_difference, losses_at
 from tests.experiments.clusters import two_environments
-from tests.experiments.train_workers import train
-from tests.processes import printed, start
+from tests.processes import ROOT
 
-KILL_AFTER = "STEP 25"
+RUN = ("mlp_sigmoid", "--norm", "sync", "--steps", "50", "--batch-size", "64", "--learning-rate", "0.5")
 
 
-def run(folder, environment, *options):
-    return start(["-m", "tests.experiments.train_workers", str(folder), *options], env=environment)
+def start(folder, environment, *options):
+    """`bn-keras train`, with an evaluation and a checkpoint after each step."""
+    command = [sys.executable, "-m", "bn_keras", "train", *RUN, "--evaluate-every", "1", "--strategy", "multiworker"]
+    command += ["--join-timeout", "90", "--out", str(folder), *options]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def ended(processes, seconds=150):
+    """What processes printed until they ended, and their exit codes."""
+    try:
+        printed = [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return printed, [process.returncode for process in processes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,62 +49,75 @@ class Run:
     printed: list[str]
 
     @property
-    def results(self):
-        return [json.loads(text.split("RESULT ")[1]) for text in self.printed]
+    def losses(self):
+        rows = json.loads((self.out / "results.json").read_text())["evaluations"]
+        return np.array([row["loss"] for row in rows if row["step"]])
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     out, (first, second) = tmp_path_factory.mktemp("out"), two_environments()
-    chief, other = run(out, first), run(out, second)
-    while not (line := other.stdout.readline()).startswith(KILL_AFTER):
+    chief, other = start(out, first), start(out, second)
+    while not (line := other.stdout.readline()).startswith("evaluation 25 of 50"):
         assert line, (other.communicate(), chief.kill(), chief.communicate())
-    other.kill()
+    other.send_signal(signal.SIGKILL)
     other.communicate()
-    processes = [chief, run(out, second, "--resume")]
-    return Run(out, printed(processes, seconds=120))
+    printed, codes = ended([chief, start(out, second, "--resume")])
+    assert codes == [0, 0], "\n\n".join(printed)
+    return Run(out, printed)
 
 
 @pytest.fixture(scope="module")
-def truth(tmp_path_factory):
+def one(tmp_path_factory):
     """The losses of one process with the whole batch."""
-    losses, _ = train(tf.distribute.get_strategy(), tmp_path_factory.mktemp("truth"))
+    recipe = training_recipe("mlp_sigmoid", norm="sync", steps=50, evaluate_every=1, batch_size=64, learning_rate=0.5)
+    rows = train(recipe, tmp_path_factory.mktemp("one"))["evaluations"]
+    losses = np.array([row["loss"] for row in rows if row["step"]])
     assert losses[-1] < losses[0] / 2  # wrong gradients would show
     return losses
 
 
-def test_two_workers_train_as_one_process_does_though_one_is_killed(killed, truth):
-    for result in killed.results:
-        np.testing.assert_allclose(result["losses"], truth, rtol=1e-4, atol=1e-6)
+def test_two_workers_train_as_one_process_does_though_one_is_killed(killed, one):
+    assert len(killed.losses) == 50
+    assert largest_difference(killed.losses, one) < 1e-5
+
+
+@pytest.mark.parametrize("place", PLACES[1:3], ids=lambda place: place.name)
+def test_replicas_with_sync_train_as_one_device_does(place, one):
+    assert largest_difference(losses_at(place, RUN), one) < 1e-5
+
+
+def test_replicas_without_sync_train_differently(one):
+    local = tuple("batch" if argument == "sync" else argument for argument in RUN)
+    assert largest_difference(losses_at(PLACES[1], local), one) > 1e-2
 
 
 def test_the_worker_that_is_left_names_the_lost_one(killed):
-    expected = r"LOST worker 1 at localhost:\d+ ended or cannot be reached. No step can be finished without it"
+    expected = r"worker 1 at localhost:\d+ ended or cannot be reached. No step can be finished without it"
     assert re.search(expected, killed.printed[0])
 
 
 @pytest.mark.parametrize("worker", [0, 1])
 def test_both_workers_go_on_from_the_last_checkpoint(killed, worker):
-    steps = [int(step) for step in re.findall(r"STEP (\d+)\n", killed.printed[worker])]
-    before = [*range(1, steps.index(21, 21) + 1)] if worker == 0 else []
-    assert steps == [*before, *range(21, 51)]
+    (step,) = map(int, re.findall(r"Continued from the checkpoint of step (\d+)", killed.printed[worker]))
+    assert 20 <= step <= 26
+    after = killed.printed[worker].split("Continued from")[1]
+    assert [int(number) for number in re.findall(r"evaluation (\d+) of 50", after)] == [*range(step + 1, 51)]
 
 
 def test_only_the_chief_writes_to_the_folder_of_the_run(killed):
-    chief, other = killed.results
-    assert (chief["rank"], other["rank"]) == (0, 1)
-    assert pathlib.Path(chief["folder"]) == killed.out
-    assert [path.name for path in killed.out.iterdir()] == ["checkpoint.npz"]
-    assert pathlib.Path(other["folder"]) != killed.out
-    assert not pathlib.Path(other["folder"]).exists()
+    names = {path.name for path in killed.out.iterdir()}
+    assert names == {"results.json", "log.csv", "tensorboard", "checkpoints", "model.keras"}
+    assert len(list((killed.out / "checkpoints").glob("*.index"))) == 3
 
 
-def test_all_workers_name_all_that_differs(killed):
-    for result in killed.results:
-        assert result["different"].startswith(
-            "The workers differ: only on 0 is 1 with rank 0 and None with rank 1; only on 1 is None with rank 0 and "
-            "1 with rank 1; seed is '' with rank 0 and 'é' with rank 1. Start all workers with the same command"
-        )
+def test_all_workers_name_what_differs_before_the_first_step(tmp_path):
+    first, second = two_environments()
+    printed, codes = ended([start(tmp_path, first), start(tmp_path, second, "--seed", "1")])
+    assert codes == [1, 1]
+    for text in printed:
+        assert "The workers differ: seed is 0 with rank 0 and 1 with rank 1" in " ".join(text.split())
+    assert not (tmp_path / "results.json").exists()
 
 
 class Resolver:
