@@ -10,7 +10,7 @@ data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 # CIFAR-10 from tensorflow-datasets: make zoo ZOO_IMAGES=cifar10 (remove the old results.json first)
 ZOO_IMAGES ?= cifar10_jpeg
 
-.PHONY: help demo test check bench accuracy folding recalibration serving surgery zoo docs notebooks test-oldest clean
+.PHONY: help demo test check bench accuracy folding recalibration serving surgery replicas throughput weights zoo docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,15 @@ serving: $(VENV)/.serve  ## exported networks where they are served: docs/servin
 
 surgery: $(VENV)/.dev  ## surgery on everyday models, only what is missing in benchmarks/surgery/: docs/surgery.md
 	$(BIN)/bn-keras page surgery
+
+replicas: $(VENV)/.lab  ## the same run on one device, replicas and workers: docs/replicas.md
+	$(BIN)/bn-keras page replicas
+
+throughput: $(VENV)/.lab  ## examples per second of bn-keras train beside Keras' fit: docs/throughput.md
+	$(BIN)/bn-keras page throughput
+
+weights: $(VENV)/.lab  ## train what is missing of the weights in bn_keras/models/shipped, and write them
+	$(BIN)/python -m bn_keras.experiments.ship $(data_dir)
 
 zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
 	$(BIN)/bn-keras compare mlp_sigmoid --data mnist $(data_dir) --out models/mlp_sigmoid --resume

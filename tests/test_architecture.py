@@ -92,5 +92,5 @@ def test_everything_at_the_top_level_is_in_the_design():
         "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
     }  # fmt: skip
     visible = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
-    generated = {"build", "dist", "demo", "comparison"}
+    generated = {"build", "dist", "demo", "comparison", "run", "runs"}
     assert {name for name in visible - generated if not name.endswith(".egg-info")} <= allowed

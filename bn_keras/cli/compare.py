@@ -58,7 +58,8 @@ def compare(preset, data, data_dir, out, resume, **changes):
 
         recipe = recipe_of(preset, data, {field: value for field, value in changes.items() if value is not None})
         kept = f"{out} keeps the finished runs; the same command with --resume continues."
-        with explained(experiments.DataError, kept), Progress(console(), patient=True) as progress:
+        usage = (experiments.DataError, experiments.NetworkError)
+        with explained(usage, kept), Progress(console(), patient=True) as progress:
             results = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
         show(results)
         experiments.draw(results, f"{out}/curves.png")

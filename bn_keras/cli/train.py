@@ -122,7 +122,7 @@ def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout,
 
         recipe = recipe_of(preset, data, changes)
         kept = f"{out} keeps the last checkpoints; the same command with --resume continues."
-        usage = (experiments.DataError, experiments.RecipeError)
+        usage = (experiments.DataError, experiments.NetworkError, experiments.RecipeError)
         with explained(usage, kept), Progress(console(), patient=True) as progress:
             replicas_here = strategy_of(strategy, replicas, join_timeout)
             loaded = experiments.load(data, data_dir, image_size=recipe.image_size)

@@ -5,6 +5,7 @@ from bn_keras.experiments.cluster import make_strategy
 from bn_keras.experiments.compare import compare, read_results
 from bn_keras.experiments.data import Data, DataError, load
 from bn_keras.experiments.fields import RecipeError
+from bn_keras.experiments.network import NetworkError
 from bn_keras.experiments.plot import draw
 from bn_keras.experiments.recipe import Recipe, default_recipe
 from bn_keras.experiments.rendezvous import ClusterError
@@ -19,6 +20,7 @@ __all__ = [
     "Data",
     "DataError",
     "LostWorkerError",
+    "NetworkError",
     "Recipe",
     "RecipeError",
     "ResultsError",

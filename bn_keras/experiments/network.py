@@ -21,14 +21,25 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(earlier)
 
 
+class NetworkError(ValueError):
+    """The network of a recipe cannot be built for its data."""
+
+
 def build_network(recipe: TrainingRecipe, data: Data) -> keras.Model:
-    """A new network that takes the raw examples of a data set: it standardizes images itself."""
-    return build(
-        recipe.preset,
-        norm=recipe.norm,
-        classes=data.classes,
-        input_shape=tuple(data.input_shape),
-        width=recipe.width,
-        preprocessing=data.preprocessing(),
-        **recipe.options,
-    )
+    """A new network that takes the raw examples of a data set: it standardizes images itself.
+
+    Raises:
+        NetworkError: When the norm, the width or the input shape do not fit the network.
+    """
+    try:
+        return build(
+            recipe.preset,
+            norm=recipe.norm,
+            classes=data.classes,
+            input_shape=tuple(data.input_shape),
+            width=recipe.width,
+            preprocessing=data.preprocessing(),
+            **recipe.options,
+        )
+    except (ValueError, TypeError) as error:
+        raise NetworkError(f"{recipe.preset!r} cannot be built for the data {data.name!r}: {error}") from error

@@ -129,17 +129,20 @@ class Trainer:
             total, done = 0.0, 0
             while done < recipe.evaluate_every:
                 count = min(STEPS_PER_CALL, recipe.evaluate_every - done)
-                batches = self.feed.draw(count)
-                started = time.perf_counter()
-                total += float(self.train_interval(batches, tf.constant(count)))
-                seconds += time.perf_counter() - started
-                done += count
+                loss, spent = self.advance(count)
+                total, seconds, done = total + loss, seconds + spent, done + count
                 watch(done / recipe.evaluate_every)
             step += done
             loss = total / done
             yield Evaluation(step, seconds, loss, self.evaluate())
             if not math.isfinite(loss):
                 return
+
+    def advance(self, steps: int) -> tuple[float, float]:
+        """Trains for a number of steps in one compiled call; returns the sum of the losses and the seconds."""
+        batches = self.feed.draw(steps)
+        started = time.perf_counter()
+        return float(self.train_interval(batches, tf.constant(steps))), time.perf_counter() - started
 
     def evaluate(self) -> float:
         """The share of right answers on the first `evaluation_examples` test examples."""

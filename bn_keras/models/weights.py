@@ -27,7 +27,7 @@ class Card:
         classes: The number of classes.
         input_shape: The shape of an example.
         width: The width multiplier.
-        options: The further arguments of the builder.
+        options: All further arguments of the builder.
         preprocessing_layer: The serialized keras layer that the training images went through; `None` for none.
         recipe: The recipe of the training.
         accuracy: The accuracy on the whole test set, in [0, 1].
@@ -82,7 +82,7 @@ class Card:
     def agree_on_options(self, asked: dict) -> dict:
         """The options that the weights were trained with; refuses others."""
         for name, value in asked.items():
-            if self.options.get(name, value) != value:
+            if self.options[name] != value:
                 raise ValueError(
                     f"The weights {self.data!r} of {self.preset!r} have {name}={self.options[name]!r}. "
                     f"Received: {name}={value!r}. Drop the argument `{name}`, or build with weights=None."

@@ -1,0 +1,158 @@
+"""`bn-keras train` as it is typed."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.cli.runner import typed
+from tests.cli.test_compare import read_until
+
+TINY = ("train", "mlp_sigmoid", "--width", "0.1", "--steps", "20")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("train") / "run"
+    return out, *typed(*TINY, "--norm", "layer", "--out", out)
+
+
+def test_it_prints_the_data_each_evaluation_and_where_the_model_is(finished):
+    out, code, printed = finished
+    assert code == 0
+    words = " ".join(printed.split())
+    assert "digits: 1,437 training and 360 test examples" in words
+    assert "held in memory" in words
+    assert re.search(r"evaluation 10 of 10: step 20: loss \d\.\d+, accuracy \d+\.\d+%, [\d,]+ examples/s", words)
+    assert re.search(r"Test accuracy \d+\.\d+% after 20 steps", words)
+    assert f"{out}/model.keras" in words
+    assert (out / "model.keras").exists()
+
+
+def test_it_does_not_overwrite_and_resumes(finished):
+    out, _, _ = finished
+    code, printed = typed(*TINY, "--norm", "layer", "--out", out)
+    assert code == 1
+    assert "exists already. Continue it with --resume" in " ".join(printed.split())
+    code, printed = typed(*TINY, "--norm", "layer", "--out", out, "--resume")
+    assert code == 0
+    assert "Test accuracy" in printed
+    code, printed = typed(*TINY, "--norm", "batch", "--out", out, "--resume")
+    assert code == 1
+    assert "was made with norm='layer', not 'batch'" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "norm", "options"),
+    [
+        (("--norm", "none"), None, {}),
+        (("--norm", "group:groups=4"), ["group", {"groups": 4}], {}),
+        (("--norm", "batch:momentum=0.9,epsilon=0.01"), ["batch", {"momentum": 0.9, "epsilon": 0.01}], {}),
+        ((), "batch", {}),
+    ],
+)
+def test_norms_and_their_options(tmp_path, arguments, norm, options):
+    code, printed = typed(*TINY, *arguments, "--out", tmp_path)
+    assert code == 0, printed
+    assert json.loads((tmp_path / "results.json").read_text())["recipe"]["norm"] == norm
+
+
+def test_options_of_a_preset(tmp_path):
+    arguments = ("train", "mlp_relu_deep", "--option", "depth=2", "--option", "units=8", "--steps", "10")
+    code, printed = typed(*arguments, "--out", tmp_path)
+    assert code == 0, printed
+    assert json.loads((tmp_path / "results.json").read_text())["recipe"]["options"] == {"depth": 2, "units": 8}
+
+
+def test_epochs_are_passes_over_the_training_examples(tmp_path):
+    code, printed = typed("train", "mlp_sigmoid", "--epochs", "2", "--batch-size", "100", "--out", tmp_path)
+    assert code == 0, printed
+    recipe = json.loads((tmp_path / "results.json").read_text())["recipe"]
+    assert (recipe["steps"], recipe["evaluate_every"]) == (28, 14)
+
+
+def test_a_folder_of_images(tmp_path):
+    random = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 4)):
+        for name in ("cats", "dogs"):
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for index in range(count):
+                image = tf.io.encode_png(random.integers(0, 256, (8, 8, 3), np.uint8)).numpy()
+                (tmp_path / "images" / part / name / f"{index}.png").write_bytes(image)
+    (tmp_path / "images" / "train" / "cats" / "broken.png").write_bytes(b"no image")
+    arguments = ("train", "mlp_sigmoid", "--data", f"folder:{tmp_path / 'images'}", "--batch-size", "4")
+    code, printed = typed(*arguments, "--steps", "4", "--out", tmp_path / "run")
+    assert code == 0, printed
+    assert "broken.png" in printed
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["data"]["skipped"] == 1
+
+
+def test_divergence_is_a_failure_with_advice(tmp_path):
+    code, printed = typed("train", "inception_small", "--width", "0.1", "--norm", "none", "--learning-rate", "1e5",
+                          "--steps", "4", "--out", tmp_path)  # fmt: skip
+    assert code == 1
+    assert "The loss was no longer finite at step" in printed
+    assert "Lower --learning-rate" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train",), "Missing argument 'PRESET'"),
+        (("train", "resnet21"), "Did you mean 'resnet20'?"),
+        ((*TINY, "--norm", "bach"), "Did you mean 'batch'?"),
+        ((*TINY, "--norm", "group:8"), "expected key=value, such as groups=8; received '8'"),
+        ((*TINY, "--option", "depth=3"), "--option must be options of 'mlp_sigmoid': none."),
+        ((*TINY, "--optimizer", "lion"), "--optimizer must be one of sgd, momentum, adam, adamw."),
+        ((*TINY, "--schedule", "step"), "--schedule must be one of constant, cosine,"),
+        ((*TINY, "--augment", "flop"), "--augment must be different names of flip, shift,"),
+        ((*TINY, "--dtype", "int8"), "--dtype must be one of float32,"),
+        ((*TINY, "--target", "99"), "--target must be a number in (0, 1]. Received: 99.0."),
+        ((*TINY, "--warmup", "20"), "--warmup must be less than steps=20."),
+        ((*TINY, "--evaluate-every", "3"), "--steps must be a multiple of evaluate_every=3."),
+        ((*TINY, "--epochs", "3"), "--epochs and --steps exclude each other."),
+        (("train", "mlp_sigmoid", "--epochs", "0"), "--epochs must be an int ≥ 1."),
+        ((*TINY, "--batch-size", "7", "--accumulate", "2"), "--batch-size must be a multiple of accumulate=2."),
+        ((*TINY, "--replicas", "2"), "--replicas must be None, or an int with kind='mirrored'."),
+        ((*TINY, "--join-timeout", "0"), None),
+        ((*TINY, "--data", "folder:nowhere"), "nowhere"),
+        ((*TINY, "--data", "minst"), "mnist"),
+        ((*TINY, "--norm", "group:groups=5"), "groups"),
+        (("train", "transformer_small", "--steps", "10"), "'transformer_small' cannot be built for the data 'digits'"),
+    ],
+)
+def test_typed_wrong(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, printed = typed(*arguments)
+    assert code == 2, printed
+    assert words is None or words in " ".join(printed.split())
+    assert "Traceback" not in printed
+
+
+def test_several_workers_without_a_description_of_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    code, printed = typed(*TINY, "--strategy", "multiworker", "--out", tmp_path)
+    assert code == 1
+    assert "Several workers need the environment variable TF_CONFIG." in " ".join(printed.split())
+
+
+def test_ctrl_c_on_a_terminal_keeps_the_checkpoints(tmp_path):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "bn_keras", "train", "mlp_sigmoid", "--steps", "20000", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        read_until(ours, r"evaluation 2 of 10", 120)
+        process.send_signal(signal.SIGINT)
+        shown = read_until(ours, "Interrupted", 60)
+        assert process.wait(60) == 1
+    os.close(ours)
+    assert "--resume" in shown
+    assert "Traceback" not in shown
+    assert list((tmp_path / "checkpoints").glob("*.index"))
