@@ -5,6 +5,22 @@ import keras
 from bn_keras.models.norms import Norm, named_and_options, normalize
 
 
+@keras.saving.register_keras_serializable(package="bn_keras")
+class Offset(keras.layers.Layer):
+    """Adds a trainable number to each channel, the last axis: what is left of a norm that is removed."""
+
+    supports_masking = True
+
+    def build(self, input_shape):
+        self.bias = self.add_weight(name="bias", shape=(input_shape[-1],), initializer="zeros")
+
+    def call(self, inputs):
+        return inputs + self.bias
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 def begin(input_shape: tuple[int, ...], preprocessing: keras.layers.Layer | bool | None, name: str = "images"):
     """The input of a network, and the input after the preprocessing, if there is one."""
     inputs = keras.Input(input_shape, name=name)

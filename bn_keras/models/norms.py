@@ -103,8 +103,15 @@ def named_and_options(kind: Norm) -> tuple[str | Callable | None, dict]:
     )
 
 
-def normalize(x, kind: Norm, name: str):
+def normalize(x, kind: Norm, name: str, common: int | None = None):
     """Returns `x` through a new layer of a kind; `x` itself for `None`.
+
+    Args:
+        x: The tensor.
+        kind: As in `build`.
+        name: The name of the layer.
+        common: The largest number that divides the channels of all layers, for the advice in an error. Default: the
+            channels of `x`.
 
     Raises:
         ValueError: Where the norm cannot normalize `x`; the message names the layer and what to do.
@@ -117,10 +124,9 @@ def normalize(x, kind: Norm, name: str):
     try:
         return layer(x)
     except ValueError as error:
-        channels = x.shape[-1]
         raise ValueError(
             f"`norm={kind!r}` cannot stand at {name!r}, where the input has the shape {x.shape}: {error} "
-            f"{fix_for(layer, channels)}"
+            f"{fix_for(layer, common or x.shape[-1])}"
         ) from None
 
 

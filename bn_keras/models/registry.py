@@ -11,6 +11,7 @@ from bn_keras.models.weights import load_weights, shipped
 
 # A module of `bn_keras.models` that holds a list PRESETS; the place to add a family.
 FAMILIES = (
+    "applications",
     "bn_inception",
     "inception",
     "mlp",

@@ -1,0 +1,147 @@
+"""A network of `keras.applications` with other norms: what weights keep their meaning, and what becomes of the rest.
+
+| layer before → after | what the new layer takes from the old one |
+| --- | --- |
+| batch norm → batch norm of any kind | arguments, γ, β and moving statistics |
+| layer norm → layer norm | arguments, γ and β |
+| any other pair | whether there is a γ and a β, not their values: they belong to other moments |
+
+A linear layer gets a bias of zeros where the norm after it brings no offset, as in the other presets. Where such a
+norm follows a sum or a concatenation, an `Offset` takes its place for `norm=None`.
+"""
+
+import functools
+import math
+import warnings
+
+import keras
+
+from bn_keras.layers import BatchNorm, LayerNorm, RMSNorm
+from bn_keras.models.blocks import Offset, has_bias
+from bn_keras.models.norms import Norm, named_and_options, norm, normalize
+from bn_keras.surgery.copying import Change
+from bn_keras.surgery.linear import is_linear, with_bias
+from bn_keras.surgery.reports import Report, Row, Verified, hand_over
+from bn_keras.surgery.rewrite import rewrite
+from bn_keras.surgery.tree import layers_of
+
+NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+BATCH = (BatchNorm, keras.layers.BatchNormalization)
+LAYER = (LayerNorm, keras.layers.LayerNormalization)
+ARGUMENTS = ("axis", "momentum", "epsilon", "center", "scale")
+
+
+def transplanted(model: keras.Model, kind: Norm, *, classes: int, unwanted=(), pretrained: bool = False) -> keras.Model:
+    """A copy of a network of `keras.applications`: with other norms, without some layers, for other classes.
+
+    Args:
+        model: A functional model of logits.
+        kind: The norm, as in `build`.
+        classes: The number of classes. Where the model has another number, the copy has a new head.
+        unwanted: The layers that are dropped.
+        pretrained: Whether the weights of the model are trained: then a warning says which of them are lost.
+    """
+    norms = [layer for layer in layers_of(model) if type(layer) in NORMS]
+    check_fit(norms, kind)
+    plan, rows = dict.fromkeys(unwanted, Change(None)), []
+    makers = {id(layer.output): layer for layer in layers_of(model)}
+    for old in norms:
+        change, row = in_place_of(old, kind)
+        if has_bias(kind) and old.center:
+            before = makers.get(id(old.input))
+            if is_linear(before):
+                plan |= {} if before.use_bias else {before: made_like(with_bias(before), values=None)}
+            elif change.make is None:
+                change = made_like(Offset(name=old.name, dtype=old.get_config()["dtype"]), {})
+        plan[old] = change
+        rows.append(row)
+    if model.output_shape[-1] != classes:
+        plan |= new_head(model, classes)
+        rows.append(
+            Row(head_of(model).name, type(head_of(model)).__name__, "dropped", f"the head is new: {classes} classes")
+        )
+    copy = rewrite(model, plan)[0]
+    made = Report("build", tuple(rows), Verified(None, "the network has other layers"))
+    if pretrained:
+        warn_of_lost_weights(model, made)
+    return hand_over(copy, made, None)
+
+
+def in_place_of(old: keras.layers.Layer, kind: Norm) -> tuple[Change, Row]:
+    """What comes in the place of a norm, and the row of the report."""
+    name, class_name = old.name, type(old).__name__
+    if named_and_options(kind)[0] is None:
+        return Change(None), Row(name, class_name, "dropped", "norm=None")
+    new = norm(with_arguments_of(old, kind))
+    keeps = any(isinstance(old, role) and isinstance(new, role) for role in (BATCH, LAYER))
+    new = type(new).from_config(new.get_config() | {"name": name, "dtype": old.get_config()["dtype"]})
+    if keeps:
+        return made_like(new, values_for(old, new)), Row(name, class_name, "converted", f"to {type(new).__name__}")
+    why = f"its weights belong to other moments than those of {type(new).__name__}"
+    return made_like(new, {}), Row(name, class_name, "dropped", why)
+
+
+def made_like(layer: keras.layers.Layer, values: dict | None) -> Change:
+    """A change to a layer of the same config, which may start other variables than `values` anew."""
+    return Change(functools.partial(type(layer).from_config, layer.get_config()), values, anew=True)
+
+
+def with_arguments_of(old: keras.layers.Layer, kind: Norm) -> Norm:
+    """A norm by name with the arguments of a layer of Keras, as far as they mean the same; options overrule them."""
+    name, options = named_and_options(kind)
+    if callable(name):
+        return kind
+    probe = norm(name)
+    for role in (BATCH, LAYER):
+        if isinstance(old, role) and isinstance(probe, role):
+            # Keras averages the biased variance.
+            taken = {"unbiased": False} if role is BATCH else {}
+            taken |= {key: getattr(old, key) for key in ARGUMENTS if hasattr(old, key)}
+            return name, taken | options
+    taken = {} if isinstance(probe, RMSNorm) else {"center": old.center, "scale": old.scale}
+    return name, taken | options
+
+
+def values_for(old: keras.layers.Layer, new: keras.layers.Layer) -> dict:
+    """The values of a new layer's variables, by name; renormalization starts from the moving statistics."""
+    values = {variable.name: variable for variable in old.variables}
+    if getattr(new, "renorm", False):
+        deviation = keras.ops.sqrt(old.moving_variance + new.epsilon)
+        values |= {"moving_stddev": deviation, "renorm_mean": old.moving_mean, "renorm_stddev": deviation}
+    return values
+
+
+def check_fit(norms, kind: Norm) -> None:
+    """Raises the error of the first layer that a norm cannot stand in the place of, before any is built."""
+    shapes = {tuple(old.input.shape): old.name for old in reversed(norms)}
+    common = math.gcd(*(shape[-1] for shape in shapes))
+    for shape, name in reversed(shapes.items()):
+        normalize(keras.KerasTensor(shape), kind, name, common=common)
+
+
+def head_of(model: keras.Model) -> keras.layers.Layer:
+    """The linear layer of the logits."""
+    return [layer for layer in model.layers if is_linear(layer)][-1]
+
+
+def new_head(model: keras.Model, classes: int) -> dict:
+    """A new linear layer of the logits, and the reshaping after it where there is one."""
+    head = head_of(model)
+    size = "filters" if hasattr(head, "filters") else "units"
+    plan = {head: made_like(type(head).from_config(head.get_config() | {size: classes}), {})}
+    for layer in model.layers[model.layers.index(head) :]:
+        if isinstance(layer, keras.layers.Reshape):
+            plan[layer] = made_like(keras.layers.Reshape((classes,), name=layer.name), None)
+    return plan
+
+
+def warn_of_lost_weights(model: keras.Model, made: Report) -> None:
+    """Warns of trained weights that the copy has not."""
+    lost = made.of("dropped")
+    if lost:
+        names = ", ".join(row.layer for row in lost[:3]) + (", …" if len(lost) > 3 else "")
+        warnings.warn(
+            f"{model.name!r} keeps the ImageNet weights but for those of {len(lost)} layers ({names}). Train it before "
+            "you use it. `bn_keras.surgery.report(model)` says why.",
+            stacklevel=2,
+        )
