@@ -42,6 +42,18 @@ def features(model: keras.Model) -> keras.Model:
     {'stride_1': (None, 32, 32, 16), 'stride_2': (None, 16, 16, 32), 'stride_4': (None, 8, 8, 64)}
     """
     check_images(model)
+    stages = stages_of(model)
+    if not stages:
+        raise ValueError(
+            f"`model` must be a network of convolutions. Received: {model.name!r}, "
+            "which has no convolution whose outputs have positions."
+        )
+    outputs = {f"stride_{stride:g}": output for stride, output in stages.items()}
+    return keras.Model(model.input, outputs, name=f"{model.name}_features")
+
+
+def stages_of(model: keras.Model) -> dict[float, keras.KerasTensor]:
+    """The stage outputs of an image network by stride, the smallest stride first."""
     cuts, merges = {}, {}
     for node in nodes_of(model):
         if is_stage(node):
@@ -49,14 +61,7 @@ def features(model: keras.Model) -> keras.Model:
                 cuts[node.stride] = node.layer.output
             elif node.inputs > 1:
                 merges[node.stride] = node.layer.output
-    stages = merges | cuts
-    if not stages:
-        raise ValueError(
-            f"`model` must be a network of convolutions. Received: {model.name!r}, "
-            "which has no convolution whose outputs have positions."
-        )
-    outputs = {f"stride_{stride:g}": stages[stride] for stride in sorted(stages)}
-    return keras.Model(model.input, outputs, name=f"{model.name}_features")
+    return dict(sorted((merges | cuts).items()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,6 +56,13 @@ def test_the_pools_of_the_blocks_are_those_of_figure_5():
     assert pools == stem | maxima | averages
 
 
+def test_the_last_convolution_of_a_branch_has_the_stride():
+    layers = build("bn_inception", width=0.1).layers
+    strided = [each.name for each in layers if isinstance(each, keras.layers.Conv2D) and each.strides == (2, 2)]
+    branches = [f"block_{row}_{branch}_conv" for row in ("3c", "4e") for branch in ("3x3", "double_3x3_2")]
+    assert strided == ["stem_1_conv", *branches]
+
+
 def test_the_first_convolution_of_the_slim_variant_is_separable():
     stem = build("bn_inception_slim", width=0.1).get_layer("stem_1_conv")
     assert isinstance(stem, keras.layers.SeparableConv2D)

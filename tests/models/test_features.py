@@ -92,6 +92,13 @@ def test_a_stride_is_the_product_of_the_strides_of_the_layers():
     assert shapes(model) == {"stride_3": (10, 7, 2), "stride_7.5": (4, 4, 2), "stride_15": (2, 2, 2)}
 
 
+def test_a_layer_that_is_called_twice_is_no_stage():
+    images = keras.Input((8, 8, 2))
+    twice = keras.layers.Conv2D(2, 3, padding="same")
+    down = keras.layers.MaxPooling2D(2)(twice(twice(images)))
+    assert shapes(keras.Model(images, keras.layers.Conv2D(4, 1)(down))) == {"stride_2": (4, 4, 4)}
+
+
 def test_preprocessing_is_no_stage_and_is_kept(random):
     preprocessing = keras.Sequential([keras.layers.Rescaling(2.0), keras.layers.Rescaling(1.0, offset=-1.0)])
     model = build("resnet20", width=0.25, preprocessing=preprocessing)

@@ -82,6 +82,11 @@ def test_without_norm_each_branch_has_a_gate_and_the_network_starts_without_them
     assert not any(isinstance(layer, Gate) for layer in small().layers)
 
 
+def test_equal_tokens_at_two_positions_have_logits_of_their_own():
+    logits = small(norm=None)(np.zeros((1, 8), "int32")).numpy()[0]
+    assert len(np.unique(logits[:, 0])) == 8
+
+
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 def test_a_few_steps_lower_the_loss(norm, random):
     model = small(norm=norm, dropout=0.1, depth=1)
