@@ -15,8 +15,8 @@ def start(arguments, cwd=ROOT, **settings):
     )
 
 
-def results_of(processes, seconds):
-    """The results of processes that run side by side. Those that take longer are ended, and what they said is shown."""
+def printed(processes, seconds):
+    """What processes print that run side by side. Those that take longer are ended, and what they said is shown."""
     end, outputs, late = time.monotonic() + seconds, [], False
     for process in processes:
         try:
@@ -27,8 +27,13 @@ def results_of(processes, seconds):
             late = True
     said = "\n\n".join(f"process {i}:\n{out[-1000:]}\n{err[-3000:]}" for i, (out, err) in enumerate(outputs))
     assert not late, f"not done after {seconds} s\n{said}"
-    found = [[line for line in out.splitlines() if line.startswith("RESULT ")] for out, _ in outputs]
-    assert all(found), said
+    assert all("RESULT " in out for out, _ in outputs), said
+    return [out for out, _ in outputs]
+
+
+def results_of(processes, seconds):
+    """The results of processes that run side by side."""
+    found = [[line for line in out.splitlines() if line.startswith("RESULT ")] for out in printed(processes, seconds)]
     return [json.loads(lines[-1].removeprefix("RESULT ")) for lines in found]
 
 

@@ -44,7 +44,7 @@ def network(digits):
     model = build("inception_small", input_shape=digits.input_shape, width=0.2)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
     for _ in range(3):
-        model.train_on_batch(digits.train_images[:64] / 255, digits.train_labels[:64])
+        model.train_on_batch(digits.train.inputs[:64] / 255, digits.train.labels[:64])
     return model
 
 
@@ -58,7 +58,7 @@ def place(folder, format, name="exported"):
 
 @pytest.mark.parametrize("fold", [False, True], ids=["as it is", "folded"])
 def test_a_saved_model_of_a_trained_network(network, digits, tmp_path, fold):
-    before, images, told = network.get_weights(), digits.test_images[:50], []
+    before, images, told = network.get_weights(), digits.test.inputs[:50], []
     path, settings = tmp_path / "served" / "1", {"preprocessing": "unit", "examples": images, "report": told.append}
     made = export.export(network, path, fold=fold, check=fold, **settings)
     assert f"SavedModel {path}: " in told[-1]

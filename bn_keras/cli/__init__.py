@@ -13,6 +13,7 @@ from bn_keras.cli.compare import compare
 from bn_keras.cli.export import export
 from bn_keras.cli.page import page
 from bn_keras.cli.presets import presets
+from bn_keras.cli.train import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,7 +22,7 @@ def cli():
     """Normalization for Keras: train with it, measure it, export it."""
 
 
-for command in (bench, compare, export, page, presets):
+for command in (bench, compare, export, page, presets, train):
     cli.add_command(command)
 
 main = cli

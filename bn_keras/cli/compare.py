@@ -1,10 +1,12 @@
 """The command `bn-keras compare`."""
 
+import contextlib
+
 import click
 
 from bn_keras.cli.errors import explained, needs
 
-OPTION_OF_FIELD = {"learning_rates": "--rates"}
+OPTION_OF_FIELD = {"learning_rates": "--rates", "options": "--option"}
 
 
 class NumberList(click.ParamType):
@@ -67,8 +69,17 @@ def recipe_of(preset, data, changes):
     """The recipe; a refused value becomes a usage error that names the option."""
     from bn_keras import experiments
 
-    try:
+    with usage_error():
         return experiments.default_recipe(preset, data, **changes)
+
+
+@contextlib.contextmanager
+def usage_error():
+    """Turns a refused value of a recipe into a usage error that names the option."""
+    from bn_keras import experiments
+
+    try:
+        yield
     except experiments.RecipeError as error:
         option = OPTION_OF_FIELD.get(error.field, "--" + error.field.replace("_", "-"))
         raise click.UsageError(f"{option} must be {error.expected}. Received: {error.received!r}.") from None

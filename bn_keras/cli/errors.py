@@ -27,11 +27,11 @@ def needs(extra: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained(usage: type[Exception], interrupted: str) -> Iterator[None]:
+def explained(usage: type[Exception] | tuple[type[Exception], ...], interrupted: str) -> Iterator[None]:
     """Turns errors in the block into errors of the command line.
 
     Args:
-        usage: The exception that wrong arguments raise.
+        usage: The exceptions that wrong arguments raise.
         interrupted: What is left after Ctrl-C, and how to continue.
     """
     try:

@@ -1,21 +1,36 @@
-"""Experiments that show what normalization does to training."""
+"""Experiments that show what normalization does to training, and the training itself."""
 
 from bn_keras.experiments.analysis import answers
+from bn_keras.experiments.cluster import make_strategy
 from bn_keras.experiments.compare import compare, read_results
-from bn_keras.experiments.data import DataError, load
+from bn_keras.experiments.data import Data, DataError, load
+from bn_keras.experiments.fields import RecipeError
 from bn_keras.experiments.plot import draw
-from bn_keras.experiments.recipe import Recipe, RecipeError, default_recipe
+from bn_keras.experiments.recipe import Recipe, default_recipe
+from bn_keras.experiments.rendezvous import ClusterError
+from bn_keras.experiments.train import train
+from bn_keras.experiments.trainer import Trainer
+from bn_keras.experiments.training_recipe import TrainingRecipe, training_recipe
+from bn_keras.experiments.workers import LostWorkerError
 from bn_keras.lab.results import ResultsError
 
 __all__ = [
+    "ClusterError",
+    "Data",
     "DataError",
+    "LostWorkerError",
     "Recipe",
     "RecipeError",
     "ResultsError",
+    "Trainer",
+    "TrainingRecipe",
     "answers",
     "compare",
     "default_recipe",
     "draw",
     "load",
+    "make_strategy",
     "read_results",
+    "train",
+    "training_recipe",
 ]

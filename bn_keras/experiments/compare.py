@@ -5,12 +5,10 @@ import pathlib
 
 from bn_keras.experiments.data import load
 from bn_keras.experiments.report import LABELS
-from bn_keras.experiments.train import Trainer
+from bn_keras.experiments.trainer import Trainer
 from bn_keras.lab.machine import provenance
 from bn_keras.lab.results import RESULTS, ResultsFile, check_same
 from bn_keras.lab.watcher import Watcher
-from bn_keras.layers import BatchNorm
-from bn_keras.models import build
 
 ARMS = ("none", "batch")
 FILE = ResultsFile("bn-keras compare", entries="runs", fields=("recipe", "data", "parameters"))
@@ -63,20 +61,13 @@ def compare(recipe, out, *, data_dir=None, resume=False, watcher=None):
             continue
         watcher.item_begins(f"{LABELS[arm]}, lr {rate:g}, seed {seed}")
         if arm not in trainers:
-            trainers[arm] = Trainer(builder(arm, recipe, data), data, recipe)
+            trainers[arm] = Trainer(recipe.training(arm), data)
             results["parameters"][arm] = trainers[arm].model.count_params()
         run = one_run(trainers[arm], arm, rate, seed, watcher)
         results["runs"].append(run)
         FILE.write(results, path)
         watcher.item_ends(f"{outcome(run)}, {run['seconds'][-1]:.1f} s")
     return results
-
-
-def builder(arm, recipe, data):
-    norm = None if arm == "none" else lambda: BatchNorm(momentum=recipe.norm_momentum)
-    return lambda: build(
-        recipe.preset, norm=norm, classes=data.classes, input_shape=data.input_shape, width=recipe.width
-    )
 
 
 def one_run(trainer, arm, learning_rate, seed, watcher):
@@ -104,8 +95,8 @@ def new_results(recipe, data):
         "recipe": recipe.to_dict(),
         "data": {
             "name": data.name,
-            "training_examples": len(data.train_labels),
-            "test_examples": len(data.test_labels),
+            "training_examples": data.train.examples,
+            "test_examples": data.test.examples,
             "image_shape": list(data.input_shape),
             "classes": data.classes,
         },

@@ -2,19 +2,11 @@
 
 import dataclasses
 import math
-import numbers
 
+from bn_keras.experiments.fields import RecipeError, is_int, is_real, require, require_int, require_rate, require_seed
+from bn_keras.experiments.optimizers import OPTIMIZERS
+from bn_keras.experiments.training_recipe import TrainingRecipe
 from bn_keras.models import preset
-
-OPTIMIZERS = ("sgd", "momentum", "adam")
-
-
-class RecipeError(ValueError):
-    """A value that a recipe cannot have: `field`, what was `expected`, what was `received`."""
-
-    def __init__(self, field, expected, received):
-        self.field, self.expected, self.received = field, expected, received
-        super().__init__(f"`{field}` must be {expected}. Received: {field}={received!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +15,9 @@ class Recipe:
 
     Args:
         preset: The network, one of `bn_keras.models.list_presets()`.
-        data: `"digits"` or an image classification set of tensorflow-datasets.
+        data: The name of a data set of images, as in `bn_keras.experiments.load`.
         width: Multiplies the number of units or channels of the network's hidden layers.
-        optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9) or `"adam"`.
+        optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`.
         batch_size: Examples per step.
         learning_rates: Those that both arms are trained at.
         steps: Optimizer steps of each run, a multiple of `evaluate_every`.
@@ -70,37 +62,37 @@ class Recipe:
         require("norm_momentum", is_real(momentum) and 0 <= momentum <= 1, "a number in [0, 1]", momentum)
         require("width", is_real(self.width) and 0 < self.width <= 16, "a number in (0, 16]", self.width)
         for rate in self.learning_rates:
-            in_range = is_real(rate) and 0 < rate <= 1e6
-            require("learning_rates", in_range, "numbers in (0, 1000000]", rate)
+            require_rate("learning_rates", rate)
         for seed in self.seeds:
-            in_range = is_int(seed) and 0 <= seed < 2**32
-            require("seeds", in_range, "ints in [0, 4294967295]", seed)
+            require_seed("seeds", seed)
         for name, least in (("batch_size", 2), ("steps", 1), ("evaluate_every", 1)):
-            value = getattr(self, name)
-            require(name, is_int(value) and value >= least, f"an int ≥ {least}", value)
-        count = self.evaluation_examples
-        require("evaluation_examples", count is None or (is_int(count) and count >= 1), "an int ≥ 1", count)
+            require_int(self, name, least)
+        if self.evaluation_examples is not None:
+            require_int(self, "evaluation_examples", 1)
         if self.steps % self.evaluate_every:
             expected = f"a multiple of evaluate_every={self.evaluate_every}"
             raise RecipeError("steps", expected, self.steps)
+
+    def training(self, arm: str) -> TrainingRecipe:
+        """The recipe of the runs of an arm, `"none"` or `"batch"`; a run brings its own learning rate and seed."""
+        return TrainingRecipe(
+            preset=self.preset,
+            data=self.data,
+            norm=None if arm == "none" else (arm, {"momentum": self.norm_momentum}),
+            width=self.width,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rates[0],
+            batch_size=self.batch_size,
+            steps=self.steps,
+            evaluate_every=self.evaluate_every,
+            evaluation_examples=self.evaluation_examples,
+            seed=self.seeds[0],
+        )
 
     def to_dict(self):
         """Plain values, as JSON gives them back."""
         lists = {"learning_rates": list(self.learning_rates), "seeds": list(self.seeds)}
         return dataclasses.asdict(self) | lists
-
-
-def require(field, holds, expected, received):
-    if not holds:
-        raise RecipeError(field, expected, received)
-
-
-def is_int(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def is_real(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 DEFAULTS = {

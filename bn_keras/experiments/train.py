@@ -1,126 +1,235 @@
-"""One training loop, compiled: a whole evaluation interval is one call."""
+"""Trains a recipe and keeps what comes of it: logs, checkpoints, the model, the results."""
 
-import dataclasses
-import time
+import math
+import os
+import pathlib
 
-import keras
-import numpy as np
 import tensorflow as tf
 
-EVALUATION_BATCH = 500
+from bn_keras.experiments.checkpoints import Checkpoints, reason_of
+from bn_keras.experiments.data import Data, load
+from bn_keras.experiments.logs import write_csv, write_events
+from bn_keras.experiments.trainer import Evaluation, Trainer
+from bn_keras.experiments.training_recipe import TrainingRecipe
+from bn_keras.experiments.workers import check_same as check_same_on_workers
+from bn_keras.experiments.workers import digest, folder_to_write, losses_explained
+from bn_keras.lab.machine import provenance
+from bn_keras.lab.results import RESULTS, ResultsError, ResultsFile, check_same
+from bn_keras.lab.watcher import Watcher
+
+FILE = ResultsFile("bn-keras train", entries="evaluations", fields=("recipe", "data", "parameters"))
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Where a run stands after `step` steps.
+def train(
+    recipe: TrainingRecipe,
+    out: str | os.PathLike,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    data: Data | None = None,
+    data_dir: str | os.PathLike | None = None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+) -> dict:
+    """Trains a recipe and writes its results to a folder.
 
-    `seconds` is the time spent in training steps so far, without evaluations and tracing;
-    `loss` the mean training loss since the evaluation before (`None` before the first step);
-    `accuracy` that on the test images, in inference mode.
+    | in the folder | what it holds |
+    | --- | --- |
+    | `results.json` | the recipe, the data, the machine, and an entry for each evaluation |
+    | `log.csv`, `tensorboard/` | the same evaluations, for tables and for TensorBoard |
+    | `checkpoints/` | the last three states, one after each evaluation |
+    | `model.keras` | the trained model; it takes raw examples |
+
+    An interrupted or killed run keeps its checkpoints; `resume=True` continues from the last one, to the same weights
+    and statistics, bit by bit on one device.
+
+    Args:
+        recipe: A `TrainingRecipe`.
+        out: The folder; `train` creates it. All workers see the same folder, and the first one writes.
+        strategy: A strategy of `tf.distribute`, such as `make_strategy` returns; `None` for one device.
+        data: What `load` returns; `None` to load what the recipe names.
+        data_dir: Where tensorflow-datasets keeps its data sets; `None` for its default.
+        resume: Whether to continue the run that `out` holds; a run without a checkpoint starts at its first step.
+        watcher: A `bn_keras.lab.watcher.Watcher` that shows the progress; `None` shows nothing.
+
+    Returns:
+        The results: a dict of plain values, as in `results.json`. `"outcome"` is `"finished"`, `"target"` or
+        `"diverged"`.
+
+    Raises:
+        ResultsError: When `out` has results and `resume` is false, when their recipe is another one, and when the
+            folder cannot be written.
+        RecipeError: When the recipe does not fit the data or the number of replicas.
+        LostWorkerError: When another worker fails.
+
+    >>> import tempfile
+    >>> from bn_keras.experiments import training_recipe
+    >>> recipe = training_recipe("mlp_sigmoid", "digits", steps=20, evaluate_every=10)
+    >>> results = train(recipe, tempfile.mkdtemp())
+    >>> [row["step"] for row in results["evaluations"]]
+    [0, 10, 20]
     """
-
-    step: int
-    seconds: float
-    loss: float | None
-    accuracy: float
-
-
-def make_optimizer(name):
-    """A new optimizer of a recipe; its learning rate is assigned before each run."""
-    if name == "adam":
-        return keras.optimizers.Adam()
-    return keras.optimizers.SGD(momentum=0.9 if name == "momentum" else 0.0)
-
-
-class Trainer:
-    """Trains one network again and again, each time from the start, with one compiled step."""
-
-    def __init__(self, build, data, recipe):
-        """`build()` returns a new model; `data` and `recipe` say what it is trained on and how."""
-        self.build = build
-        self.recipe = recipe
-        self.train_labels = data.train_labels
-        self.model = build()
-        self.optimizer = make_optimizer(recipe.optimizer)
-        self.optimizer.build(self.model.trainable_variables)
-        count = recipe.evaluation_examples or len(data.test_labels)
-        self._train, self._accuracy = compiled_steps(self.model, self.optimizer, data, recipe.batch_size, count)
-
-    def run(self, learning_rate, seed):
-        """Yields an `Evaluation` before the first step and after each interval.
-
-        It ends early when the loss is no longer finite; the last evaluation tells by its loss.
-        """
-        recipe = self.recipe
-        batches = example_order(len(self.train_labels), recipe.batch_size, seed)
-        self._start(learning_rate, seed)
-        yield Evaluation(0, 0.0, None, float(self._accuracy()))
-        seconds = 0.0
-        for step in range(recipe.evaluate_every, recipe.steps + 1, recipe.evaluate_every):
-            indices = tf.constant(np.stack([next(batches) for _ in range(recipe.evaluate_every)]))
-            started = time.perf_counter()
-            loss = float(self._train(indices))
-            seconds += time.perf_counter() - started
-            yield Evaluation(step, seconds, loss, float(self._accuracy()))
-            if not np.isfinite(loss):
-                return
-
-    def _start(self, learning_rate, seed):
-        """First weights, and an optimizer that knows nothing."""
-        keras.utils.set_random_seed(seed)
-        weights = self.build().get_weights()
-        # Steps for nothing, as no run shall be charged for compilation: the first call traces,
-        # and setting a seed makes TensorFlow forget what it had compiled.
-        self._train(tf.zeros([2, self.recipe.batch_size], tf.int32))
-        self.model.set_weights(weights)
-        for variable in self.optimizer.variables:
-            variable.assign(tf.zeros_like(variable))
-        self.optimizer.learning_rate.assign(learning_rate)
+    watcher = watcher or Watcher()
+    strategy = strategy or tf.distribute.get_strategy()
+    out = pathlib.Path(out)
+    stored = FILE.read_to_resume(out / RESULTS, resume)
+    if stored:
+        check_same(out / RESULTS, stored["recipe"], recipe.to_dict())
+        if stored.get("outcome"):
+            return stored
+    data = data or load(recipe.data, data_dir, image_size=recipe.image_size)
+    with losses_explained(strategy):
+        check_same_on_workers(strategy, {**recipe.to_dict(), "data": fingerprint(data)})
+        trainer = Trainer(recipe, data, strategy)
+        folder = pathlib.Path(folder_to_write(strategy, out))
+        return Run(trainer, out, folder, stored, watcher).to_the_end()
 
 
-def compiled_steps(model, optimizer, data, batch_size, evaluation_examples):
-    """The training interval and the accuracy, as two compiled functions."""
-    mean, deviation = data.moments()
-    train_images, train_labels = tf.constant(data.train_images), tf.constant(data.train_labels)
-    test_images = tf.constant(data.test_images[:evaluation_examples])
-    test_labels = tf.constant(data.test_labels[:evaluation_examples])
+class Run:
+    """A run under way: what is stored after each evaluation."""
 
-    def standardized(images):
-        return (tf.cast(images, tf.float32) - mean) / deviation
+    def __init__(
+        self, trainer: Trainer, out: pathlib.Path, folder: pathlib.Path, stored: dict | None, watcher: Watcher
+    ):
+        self.trainer, self.recipe, self.folder, self.watcher = trainer, trainer.recipe, folder, watcher
+        self.results = stored or new_results(trainer)
+        self.checkpoints = Checkpoints(trainer, out / "checkpoints", folder / "checkpoints")
+        self.trainer.start()
+        self.notes = [trainer.data.summary, *skipped_lines(trainer.data)]
+        step, seconds = self.checkpoints.restore(self.notes.append) if stored else (0, 0.0)
+        check_same_on_workers(trainer.strategy, {"checkpoint": step})
+        self.trainer.begin_at(step)
+        self.begin(step, seconds)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, batch_size], tf.int32)])
-    def train(indices):
-        total = tf.constant(0.0)
-        for batch in indices:
-            images = standardized(tf.gather(train_images, batch))
-            with tf.GradientTape() as tape:
-                logits = model(images, training=True)
-                losses = keras.losses.sparse_categorical_crossentropy(
-                    tf.gather(train_labels, batch), logits, from_logits=True
-                )
-                loss = tf.reduce_mean(losses)
-            optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-            total += loss
-        return total / tf.cast(tf.shape(indices)[0], tf.float32)
+    def begin(self, step: int, seconds: float) -> None:
+        """Forgets what was logged after the checkpoint, and evaluates before the first step."""
+        self.step, self.seconds = step, seconds
+        rows = [row for row in self.results["evaluations"] if row["step"] <= step]
+        self.results["evaluations"] = rows
+        if step:
+            self.notes.append(f"Continued from the checkpoint of step {step:,}.")
+        done = step // self.recipe.evaluate_every
+        self.watcher.begin("evaluation", self.recipe.steps // self.recipe.evaluate_every, done, self.notes)
+        with written_or_explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.events = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
+        if not step:
+            self.results["evaluations"] = []
+            self.keep(Evaluation(0, 0.0, None, self.trainer.evaluate()))
 
-    @tf.function(input_signature=[])
-    def accuracy():
-        right = tf.constant(0, tf.int64)
-        for start in tf.range(0, tf.shape(test_labels)[0], EVALUATION_BATCH):
-            images = standardized(test_images[start : start + EVALUATION_BATCH])
-            guesses = tf.argmax(model(images, training=False), axis=-1, output_type=tf.int32)
-            right += tf.math.count_nonzero(guesses == test_labels[start : start + EVALUATION_BATCH])
-        return tf.cast(right, tf.float32) / tf.cast(tf.shape(test_labels)[0], tf.float32)
+    def to_the_end(self) -> dict:
+        """Trains until the last step, the target or divergence."""
+        for evaluation in self.evaluations():
+            row = self.keep(evaluation)
+            self.watcher.item_ends(line_of(row))
+            if row["loss"] is None:
+                return self.close("diverged")
+            self.checkpoints.save(evaluation.step, evaluation.seconds)
+            if self.recipe.target is not None and evaluation.accuracy >= self.recipe.target:
+                return self.close("target")
+        return self.close("finished")
 
-    return train, accuracy
+    def evaluations(self):
+        """The evaluations to come; the watcher follows each."""
+
+        def watch(share):
+            self.watcher.item_advances(share, "training" if share < 1 else "evaluating")
+
+        self.watcher.item_begins(f"step {self.step + self.recipe.evaluate_every:,}")
+        for evaluation in self.trainer.resume(self.step, self.seconds, watch):
+            yield evaluation
+            if evaluation.step < self.recipe.steps:
+                self.watcher.item_begins(f"step {evaluation.step + self.recipe.evaluate_every:,}")
+
+    def keep(self, evaluation: Evaluation) -> dict:
+        """Stores an evaluation; returns its entry."""
+        row = self.entry(evaluation)
+        self.results["evaluations"].append(row)
+        with written_or_explained(self.folder):
+            FILE.write(self.results, self.folder / RESULTS)
+            write_csv(self.results["evaluations"], self.folder / "log.csv")
+            write_events(row, self.events)
+        return row
+
+    def entry(self, evaluation: Evaluation) -> dict:
+        """An evaluation as plain values."""
+        earlier = self.results["evaluations"][-1]["seconds"] if self.results["evaluations"] else 0.0
+        spent = evaluation.seconds - earlier
+        examples = self.recipe.evaluate_every * self.recipe.batch_size
+        finite = evaluation.loss is not None and math.isfinite(evaluation.loss)
+        return {
+            "step": evaluation.step,
+            "seconds": round(evaluation.seconds, 4),
+            "learning_rate": float(self.trainer.optimizer.learning_rate),
+            "loss": round(evaluation.loss, 6) if finite else None,
+            "accuracy": round(evaluation.accuracy, 6),
+            "examples_per_second": round(examples / spent, 1) if spent > 0 else None,
+        }
+
+    def close(self, outcome: str) -> dict:
+        """Saves the model and says how the run ended."""
+        self.results["outcome"] = outcome
+        with written_or_explained(self.folder):
+            self.events.close()
+            if outcome != "diverged":
+                self.trainer.model.save(self.folder / "model.keras")
+            FILE.write(self.results, self.folder / RESULTS)
+        return self.results
 
 
-def example_order(examples, batch_size, seed):
-    """Batches of indices without end: one random order of all examples after the other."""
-    generator = np.random.default_rng(seed)
-    waiting = np.zeros(0, np.int32)
-    while True:
-        while len(waiting) < batch_size:
-            waiting = np.concatenate([waiting, generator.permutation(examples).astype(np.int32)])
-        yield waiting[:batch_size]
-        waiting = waiting[batch_size:]
+class written_or_explained:  # noqa: N801 - a context manager
+    """Turns an error of the file system into a `ResultsError` that says what is kept."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, (OSError, tf.errors.OpError)) and not isinstance(error, tf.errors.UnavailableError):
+            raise ResultsError(
+                f"{str(self.folder)!r} could not be written: {reason_of(error)}. The checkpoints there are kept. "
+                "Make room or allow writing, then continue with --resume."
+            ) from None
+
+
+def new_results(trainer: Trainer) -> dict:
+    data = trainer.data
+    return {
+        "recipe": trainer.recipe.to_dict(),
+        "data": {
+            "name": data.name,
+            "training_examples": data.train.examples,
+            "test_examples": data.test.examples,
+            "input_shape": list(data.input_shape),
+            "classes": data.classes,
+            "skipped": len(data.skipped),
+        },
+        **provenance(),
+        "replicas": trainer.strategy.num_replicas_in_sync,
+        "parameters": trainer.model.count_params(),
+        "outcome": None,
+        "evaluations": [],
+    }
+
+
+def skipped_lines(data: Data) -> list[str]:
+    """A line about images that could not be decoded."""
+    if not data.skipped:
+        return []
+    shown = ", ".join(data.skipped[:5]) + (", …" if len(data.skipped) > 5 else "")
+    return [f"Skipped {len(data.skipped)} images that could not be decoded: {shown}"]
+
+
+def line_of(row: dict) -> str:
+    """An entry in words."""
+    if row["loss"] is None:
+        return "the loss is not finite any more"
+    return f"loss {row['loss']:.4f}, accuracy {row['accuracy']:.2%}, {row['examples_per_second']:,.0f} examples/s"
+
+
+def fingerprint(data: Data) -> str:
+    """What must be the same on all workers: the arrays in memory, or the numbers of examples of streams."""
+    arrays = [part for split in (data.train, data.test) for part in (split.inputs, split.labels) if part is not None]
+    counts = f"{data.train.examples}+{data.test.examples}"
+    return f"{counts}, {digest(*arrays)}" if arrays else counts

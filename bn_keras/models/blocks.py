@@ -37,6 +37,12 @@ def scaled(units: int, width: float) -> int:
     return units if width == 1 else max(4, 4 * round(units * width / 4))
 
 
+def check_count(name: str, value) -> None:
+    """Refuses an option that is no int ≥ 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be an int ≥ 1. Received: {name}={value!r}.")
+
+
 def conv_norm(x, filters: int, kernel_size, *, norm: Norm, name: str, strides: int = 1):
     """Convolution and normalization where there is one."""
     x = keras.layers.Conv2D(
@@ -55,3 +61,32 @@ def conv_norm_relu(x, filters: int, kernel_size, *, norm: Norm, name: str, strid
     """Convolution, normalization where there is one, ReLU."""
     x = conv_norm(x, filters, kernel_size, norm=norm, name=name, strides=strides)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+@keras.saving.register_keras_serializable("bn_keras")
+class Gate(keras.layers.Layer):
+    """Multiplies its input by one trainable number that starts at zero.
+
+    At the end of a residual branch it makes a deep network without normalization start as its shortcuts.
+
+    Source: De and Smith 2020, https://arxiv.org/abs/2002.10444 (SkipInit).
+
+    >>> Gate()(keras.ops.ones((1, 2))).numpy().tolist()
+    [[0.0, 0.0]]
+    """
+
+    def build(self, input_shape):
+        self.gate = self.add_weight(name="gate", shape=(), initializer="zeros")
+
+    def call(self, inputs):
+        return inputs * self.gate
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def add_branch(x, branch, *, norm: Norm, name: str):
+    """`x` plus a residual branch; without a norm, the branch goes through a gate."""
+    if named_and_options(norm)[0] is None:
+        branch = Gate(name=f"{name}_gate")(branch)
+    return keras.layers.Add(name=f"{name}_add")([x, branch])

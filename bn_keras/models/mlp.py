@@ -2,7 +2,7 @@
 
 import keras
 
-from bn_keras.models.blocks import begin, has_bias, scaled
+from bn_keras.models.blocks import begin, check_count, has_bias, scaled
 from bn_keras.models.norms import normalize
 from bn_keras.models.preset import Preset
 
@@ -30,6 +30,55 @@ def mlp_sigmoid(*, norm, classes, input_shape, width, preprocessing, name):
     return keras.Model(inputs, outputs, name=name)
 
 
+def mlp_relu_deep(*, norm, classes, input_shape, width, preprocessing, name, depth, units):
+    """`depth` hidden layers of `units` ReLU units."""
+    return deep(
+        "relu",
+        "he_normal",
+        norm=norm,
+        classes=classes,
+        input_shape=input_shape,
+        width=width,
+        preprocessing=preprocessing,
+        name=name,
+        depth=depth,
+        units=units,
+    )
+
+
+def linear_deep(*, norm, classes, input_shape, width, preprocessing, name, depth, units):
+    """`depth` hidden layers of `units` linear units: with a norm, the norm is the only nonlinearity."""
+    return deep(
+        None,
+        "lecun_normal",
+        norm=norm,
+        classes=classes,
+        input_shape=input_shape,
+        width=width,
+        preprocessing=preprocessing,
+        name=name,
+        depth=depth,
+        units=units,
+    )
+
+
+def deep(activation, initializer, *, norm, classes, input_shape, width, preprocessing, name, depth, units):
+    """Hidden layers of one size; the initializer keeps the variance of their inputs from layer to layer."""
+    check_count("depth", depth)
+    check_count("units", units)
+    inputs, x = begin(input_shape, preprocessing)
+    x = keras.layers.Flatten(name="flatten")(x)  # 784
+    for i in range(1, depth + 1):  # 100 each
+        x = keras.layers.Dense(
+            scaled(units, width), use_bias=has_bias(norm), kernel_initializer=initializer, name=f"hidden_{i}"
+        )(x)
+        x = normalize(x, norm, name=f"hidden_{i}_norm")
+        if activation:
+            x = keras.layers.Activation(activation, name=f"hidden_{i}_{activation}")(x)
+    outputs = keras.layers.Dense(classes, name="logits")(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
 PRESETS = [
     Preset(
         name="mlp_sigmoid",
@@ -38,5 +87,23 @@ PRESETS = [
         builder=mlp_sigmoid,
         classes=10,
         input_shape=(28, 28, 1),
+    ),
+    Preset(
+        name="mlp_relu_deep",
+        summary="fifty hidden layers of 100 ReLU units, to watch gradients grow with depth",
+        source="Yang et al. 2019, A Mean Field Theory of Batch Normalization, arXiv 1902.08129; sizes of our own",
+        builder=mlp_relu_deep,
+        classes=10,
+        input_shape=(28, 28, 1),
+        options={"depth": 50, "units": 100},
+    ),
+    Preset(
+        name="linear_deep",
+        summary="fifty hidden layers of 100 linear units, to watch gradients grow with depth",
+        source="Yang et al. 2019, A Mean Field Theory of Batch Normalization, arXiv 1902.08129; sizes of our own",
+        builder=linear_deep,
+        classes=10,
+        input_shape=(28, 28, 1),
+        options={"depth": 50, "units": 100},
     ),
 ]

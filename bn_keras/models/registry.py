@@ -12,8 +12,12 @@ from bn_keras.models.weights import load_weights, shipped
 # A module of `bn_keras.models` that holds a list PRESETS; the place to add a family.
 FAMILIES = (
     "applications",
+    "bn_inception",
     "inception",
     "mlp",
+    "resnet",
+    "transformer",
+    "vgg",
 )
 PRESETS: dict[str, Preset] = {}
 for _family in FAMILIES:

@@ -196,7 +196,7 @@ def text(request: Request) -> str:
     settings, watcher = QUICK if request.quick else Settings(), request.watcher
     two, sizes = replicas(), settings.batches
     digits = load("digits")
-    x, y = (each[: settings.examples] for each in (digits.train_images / np.float32(16), digits.train_labels))
+    x, y = (each[: settings.examples] for each in (digits.train.inputs / np.float32(16), digits.train.labels))
     ours, theirs = (trained(norm, x, y, settings.epochs) for norm in (BatchNorm, keras.layers.BatchNormalization))
     strategies = {"": (tf.distribute.get_strategy(), ours), ", 2 replicas": (two, to_sync(ours, report=None))}
     exact = measure(all_ways(ours, x, sizes, strategies), of_the_whole(ours, x), watcher)

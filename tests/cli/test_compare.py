@@ -58,7 +58,7 @@ def test_compare_does_not_overwrite_and_resumes(finished):
         (["compare", "--data", "mnits"], "Did you mean 'mnist'?"),
         (["compare", "--stepz", "3"], "--steps"),
         (["compare", "--rates", "1,x"], "'--rates': expected numbers separated by commas"),
-        (["compare", "--rates", "0"], "--rates must be numbers in (0, 1000000]. Received: 0.0."),
+        (["compare", "--rates", "0"], "--rates must be a number in (0, 1000000]. Received: 0.0."),
         (["compare", "--seeds", "1.5"], "'--seeds': expected whole numbers separated by commas"),
         (["compare", "--seeds", "-1"], "--seeds must be ints in [0, 4294967295]. Received: -1."),
         (["compare", "--steps", "many"], "'--steps'"),
@@ -83,7 +83,7 @@ def test_what_cannot_be_done_is_told(tmp_path, monkeypatch):
     code, printed = typed("compare", *TINY, "--out", tmp_path / "file")
     assert code == 1
     assert "file" in printed
-    monkeypatch.setattr(experiments.data, "reachable", lambda address: False)
+    monkeypatch.setattr(experiments.data.download, "reachable", lambda address: False)
     code, printed = typed("compare", "--data", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "out")
     assert code == 1
     assert "Use the data set 'digits'" in printed

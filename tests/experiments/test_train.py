@@ -1,80 +1,243 @@
-"""The training loop: repeatable, from the same start in both arms, and it ends on divergence."""
+"""A training run on disk: what it writes, and what a killed, damaged or full one keeps."""
+
+import csv
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
 
 import keras
 import numpy as np
 import pytest
 
-from bn_keras.experiments import default_recipe, load
-from bn_keras.experiments.train import Trainer, example_order
-from bn_keras.models import build
+from bn_keras.experiments import ResultsError, load, train, training_recipe
+from bn_keras.lab.watcher import Watcher
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
-def trainer(optimizer="sgd", norm="batch", preset="mlp_sigmoid", **changes):
-    recipe = default_recipe(preset, steps=20, evaluate_every=10, optimizer=optimizer, width=0.2, **changes)
-    return Trainer(lambda: build(preset, norm=norm, input_shape=(8, 8, 1), width=0.2), load("digits"), recipe)
+def recipe_of(**changes):
+    fields = {"steps": 60, "evaluate_every": 10, "width": 0.2, "learning_rate": 0.3} | changes
+    return training_recipe("mlp_sigmoid", "digits", **fields)
 
 
-def losses_of_a_plain_loop(trainer, learning_rate, seed, steps):
-    """The same run, a step at a time, through Keras' own `train_on_batch`."""
-    keras.utils.set_random_seed(seed)
-    model = trainer.build()
-    model.compile(
-        keras.optimizers.SGD(learning_rate, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    digits = load("digits")
-    mean, deviation = digits.moments()
-    batches = example_order(len(digits.train_labels), trainer.recipe.batch_size, seed)
-    losses = []
-    for _ in range(steps):
-        batch = next(batches)
-        images = (digits.train_images[batch] - mean) / deviation
-        model.reset_metrics()
-        losses.append(float(model.train_on_batch(images, digits.train_labels[batch])))
-    guesses = model.predict((digits.test_images - mean) / deviation, verbose=0).argmax(-1)
-    return losses, float(np.mean(guesses == digits.test_labels))
+class Stop(Watcher):
+    """Interrupts a run in its interval number `after`, and remembers the notes."""
+
+    def __init__(self, after=None):
+        self.after, self.count, self.notes = after, 0, ()
+
+    def begin(self, unit, total, done=0, notes=()):
+        self.notes = " ".join(notes)
+
+    def item_begins(self, name):
+        self.count += 1
+        if self.count == self.after:
+            raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("norm", [None, "batch"])
-def test_the_compiled_interval_is_the_plain_loop(norm):
-    ours = trainer("momentum", norm)
-    evaluations = list(ours.run(0.3, seed=1))
-    losses, accuracy = losses_of_a_plain_loop(ours, 0.3, seed=1, steps=20)
-    assert [evaluation.step for evaluation in evaluations] == [0, 10, 20]
-    np.testing.assert_allclose(
-        [evaluation.loss for evaluation in evaluations[1:]], np.mean(np.reshape(losses, (2, 10)), 1), rtol=1e-3
-    )
-    assert abs(evaluations[-1].accuracy - accuracy) < 0.01
-    assert 0 < evaluations[1].seconds < evaluations[2].seconds
+def interrupted(recipe, out, after=4):
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, watcher=Stop(after))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_a_run_leaves_nothing_to_the_next(optimizer):
-    ours = trainer(optimizer)
-    first = [(e.loss, e.accuracy) for e in ours.run(0.05, seed=1)]
-    list(ours.run(0.2, seed=2))
-    again = [(e.loss, e.accuracy) for e in ours.run(0.05, seed=1)]
-    assert [e[1] for e in again] == [e[1] for e in first]
-    np.testing.assert_allclose([e[0] for e in again[1:]], [e[0] for e in first[1:]], rtol=1e-5)
-    assert first[-1][0] < first[1][0]
+def state(out):
+    """All weights of the saved model, statistics included, and the rows without their times."""
+    rows = json.loads((out / "results.json").read_text())["evaluations"]
+    weights = keras.saving.load_model(out / "model.keras").get_weights()
+    return weights, [(row["step"], row["loss"], row["accuracy"]) for row in rows]
 
 
-def test_a_run_that_diverges_ends():
-    evaluations = list(trainer(norm=None, preset="inception_small", optimizer="momentum").run(1e5, seed=0))
-    assert evaluations[-1].step == 10
-    assert not np.isfinite(evaluations[-1].loss)
+def assert_same(ours, other):
+    assert ours[1] == other[1]
+    for a, b in zip(ours[0], other[0], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
-def test_an_epoch_holds_every_example_once():
-    batches = example_order(10, 4, seed=3)
-    seen = np.concatenate([next(batches) for _ in range(5)])
-    for epoch in (seen[:10], seen[10:]):
-        assert sorted(epoch) == list(range(10))
-    assert list(seen[:10]) != list(seen[10:])
-    np.testing.assert_array_equal(np.concatenate([next(example_order(10, 4, seed=3))]), seen[:4])
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    return out, train(recipe_of(), out)
 
 
-def test_evaluation_uses_the_first_test_images():
-    whole, part = trainer(), trainer(evaluation_examples=7)
-    assert float(whole._accuracy()) * 360 == pytest.approx(round(float(whole._accuracy()) * 360))
-    assert float(part._accuracy()) * 7 == pytest.approx(round(float(part._accuracy()) * 7), abs=1e-4)
+def test_a_run_writes_results_logs_checkpoints_and_the_model(whole):
+    out, results = whole
+    assert {path.name for path in out.iterdir()} == {
+        "results.json", "log.csv", "tensorboard", "checkpoints", "model.keras"
+    }  # fmt: skip
+    assert json.loads((out / "results.json").read_text()) == results
+    assert results["outcome"] == "finished"
+    assert results["recipe"] == recipe_of().to_dict()
+    rows = list(csv.DictReader((out / "log.csv").open()))
+    assert [int(row["step"]) for row in rows] == list(range(0, 61, 10))
+    assert [row["accuracy"] for row in rows] == [str(row["accuracy"]) for row in results["evaluations"]]
+    assert sorted(path.name for path in (out / "checkpoints").glob("*.index")) == [
+        "step-40.index", "step-50.index", "step-60.index"
+    ]  # fmt: skip
+
+
+def test_the_events_are_what_tensorboard_reads(whole):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(whole[0] / "tensorboard"))
+    events.Reload()
+    assert {"loss", "accuracy", "learning_rate", "examples_per_second"} <= set(events.Tags()["tensors"])
+    assert [event.step for event in events.Tensors("loss")] == list(range(10, 61, 10))
+
+
+def test_the_model_takes_raw_images(whole):
+    out, results = whole
+    model, test = keras.saving.load_model(out / "model.keras"), load("digits").test
+    right = (model.predict(test.inputs, verbose=0).argmax(-1) == test.labels).mean()
+    assert right == pytest.approx(results["evaluations"][-1]["accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup": 7, "augment": ("shift", "rotate")},
+    ],
+    ids=["plain", "everything with a state"],
+)
+def test_a_resumed_run_ends_as_one_that_nothing_disturbed(tmp_path, changes):
+    train(recipe_of(**changes), tmp_path / "whole")
+    interrupted(recipe_of(**changes), tmp_path / "parts")
+    watcher = Stop()
+    train(recipe_of(**changes), tmp_path / "parts", resume=True, watcher=watcher)
+    assert "Continued from the checkpoint of step 30." in watcher.notes
+    assert_same(state(tmp_path / "parts"), state(tmp_path / "whole"))
+
+
+def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
+    arguments = ["mlp_sigmoid", "--steps", "1000", "--evaluate-every", "100", "--augment", "shift", "--seed", "3"]
+    command = [sys.executable, "-m", "bn_keras", "train", *arguments, "--out"]
+    whole = subprocess.run([*command, tmp_path / "whole"], cwd=ROOT, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    with subprocess.Popen([*command, tmp_path / "parts"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        wait_for(tmp_path / "parts" / "checkpoints" / "step-300.index")
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "parts" / "model.keras").exists()
+    again = subprocess.run([*command, tmp_path / "parts", "--resume"], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "Continued from the checkpoint of step" in again.stdout
+    assert_same(state(tmp_path / "parts"), state(tmp_path / "whole"))
+
+
+def wait_for(path, seconds=90):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path.name} did not come"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a flipped byte", "no data", "an empty index"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage):
+    interrupted(recipe_of(), tmp_path)
+    damage_checkpoint(tmp_path / "checkpoints", 30, damage)
+    watcher = Stop()
+    train(recipe_of(), tmp_path, resume=True, watcher=watcher)
+    assert "step-30' cannot be read and is left out" in watcher.notes
+    assert "Continued from the checkpoint of step 20." in watcher.notes
+    assert_same(state(tmp_path), state(whole[0]))
+
+
+def damage_checkpoint(folder, step, damage):
+    data, index = folder / f"step-{step}.data-00000-of-00001", folder / f"step-{step}.index"
+    content = bytearray(data.read_bytes())
+    if damage == "truncated":
+        data.write_bytes(content[: len(content) // 2])
+    elif damage == "a flipped byte":
+        content[len(content) // 2] ^= 255
+        data.write_bytes(content)
+    elif damage == "no data":
+        data.unlink()
+    else:
+        index.write_bytes(b"")
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
+    interrupted(recipe_of(), tmp_path)
+    for step in (10, 20, 30):
+        damage_checkpoint(tmp_path / "checkpoints", step, "truncated")
+    with pytest.raises(ResultsError, match="None of the 3 checkpoints .* can be read"):
+        train(recipe_of(), tmp_path, resume=True)
+
+
+def test_a_run_without_a_checkpoint_resumes_at_its_first_step(tmp_path, whole):
+    train(recipe_of(), tmp_path / "new", resume=True)
+    assert_same(state(tmp_path / "new"), state(whole[0]))
+    interrupted(recipe_of(), tmp_path / "early", after=1)
+    train(recipe_of(), tmp_path / "early", resume=True)
+    assert_same(state(tmp_path / "early"), state(whole[0]))
+
+
+def test_a_run_is_not_overwritten_and_resumes_with_its_own_recipe_alone(tmp_path):
+    interrupted(recipe_of(), tmp_path)
+    with pytest.raises(ResultsError, match="exists already. Continue it with --resume"):
+        train(recipe_of(), tmp_path)
+    with pytest.raises(ResultsError, match="made with learning_rate=0.3, not 0.2"):
+        train(recipe_of(learning_rate=0.2), tmp_path, resume=True)
+
+
+def test_a_finished_run_is_returned(whole):
+    out, results = whole
+    assert train(recipe_of(), out, resume=True) == results
+
+
+def test_the_target_ends_a_run(tmp_path):
+    results = train(recipe_of(target=0.2, steps=1000, learning_rate=1.0), tmp_path)
+    assert results["outcome"] == "target"
+    assert results["evaluations"][-1]["accuracy"] >= 0.2
+    assert all(row["accuracy"] < 0.2 for row in results["evaluations"][:-1])
+    assert results["evaluations"][-1]["step"] < 1000
+
+
+def test_divergence_ends_a_run(tmp_path):
+    recipe = training_recipe("inception_small", "digits", steps=20, evaluate_every=10, width=0.1, norm=None)
+    results = train(recipe.__class__(**recipe.to_dict() | {"learning_rate": 1e5}), tmp_path)
+    assert results["outcome"] == "diverged"
+    assert results["evaluations"][-1]["loss"] is None
+    assert not (tmp_path / "model.keras").exists()
+
+
+@pytest.fixture
+def file_limit():
+    """Files cannot grow past a number of bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_loses_nothing_that_is_written(tmp_path, whole, file_limit):
+    class Full(Stop):
+        def item_begins(self, name):
+            super().item_begins(name)
+            if self.count == 4:
+                file_limit(2000)
+
+    with pytest.raises(ResultsError, match="could not be written.*Make room"):
+        train(recipe_of(), tmp_path, watcher=Full())
+    file_limit(resource.RLIM_INFINITY)
+    assert (tmp_path / "checkpoints" / "step-30.index").exists()
+    assert not list((tmp_path / "checkpoints").glob("step-40*"))
+    train(recipe_of(), tmp_path, resume=True)
+    assert_same(state(tmp_path), state(whole[0]))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the root user may write everywhere")
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ResultsError, match="could not be written"):
+        train(recipe_of(), tmp_path / "run")
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ResultsError, match="could not be written"):
+        train(recipe_of(), tmp_path / "run")

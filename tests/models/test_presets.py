@@ -11,7 +11,7 @@ from bn_keras.models import build, list_presets, preset
 from bn_keras.models.blocks import scaled
 
 # Networks of linear layers with a norm each, apart from the logits.
-PLAIN = ("inception_small", "mlp_sigmoid")
+PLAIN = ("bn_inception", "inception_small", "linear_deep", "mlp_relu_deep", "mlp_sigmoid", "vgg_small")
 
 
 def mlp_parameters(inputs, units, classes, norm):
@@ -57,7 +57,7 @@ def test_norm_is_the_only_difference(name):
     assert all(layer.use_bias for layer in plain.layers if hasattr(layer, "use_bias"))
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", [*PLAIN, "resnet20"])
 def test_the_same_seed_gives_both_arms_the_same_kernels(name):
     kernels = []
     for norm in (None, "batch"):
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_both_arms_the_same_kernels(name):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", [*PLAIN, "resnet20"])
 def test_logits_of_any_image_size(name, random):
     model = build(name, classes=7, input_shape=(9, 11, 2), width=0.1)
     assert model(random.normal(size=(3, 9, 11, 2))).shape == (3, 7)

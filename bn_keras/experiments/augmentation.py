@@ -1,0 +1,28 @@
+"""Augmentations by name, all of them Keras' own layers."""
+
+import keras
+
+AUGMENTATIONS = {
+    "flip": lambda: [keras.layers.RandomFlip("horizontal")],
+    "shift": lambda: [keras.layers.RandomTranslation(0.1, 0.1, fill_mode="constant")],
+    "rotate": lambda: [keras.layers.RandomRotation(15 / 360, fill_mode="constant")],
+    "zoom": lambda: [keras.layers.RandomZoom(0.1, fill_mode="constant")],
+    "contrast": lambda: [keras.layers.RandomContrast(0.2, value_range=(0, 255))],
+    "brightness": lambda: [keras.layers.RandomBrightness(0.2, value_range=(0, 255))],
+}
+MEANING = {
+    "flip": "left to right, half of the images",
+    "shift": "up to a tenth of the height and the width, zeros come in",
+    "rotate": "up to 15 degrees, zeros come in",
+    "zoom": "up to a tenth larger or smaller, zeros come in",
+    "contrast": "times 0.8 to 1.2 around the mean",
+    "brightness": "up to a fifth of the range lighter or darker",
+}
+
+
+def make_augmentation(names: tuple[str, ...], input_shape: tuple[int, ...]) -> keras.Sequential | None:
+    """A model that augments raw images, (batch, height, width, channels) in [0, 255]; `None` for no names."""
+    if not names:
+        return None
+    layers = [layer for name in names for layer in AUGMENTATIONS[name]()]
+    return keras.Sequential([keras.Input(input_shape), *layers], name="augmentation")

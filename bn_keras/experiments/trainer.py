@@ -1,0 +1,182 @@
+"""One training loop: one device, several replicas or several workers, data in memory or streamed."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bn_keras.experiments.augmentation import make_augmentation
+from bn_keras.experiments.data import Data
+from bn_keras.experiments.feed import make_feed
+from bn_keras.experiments.fields import RecipeError
+from bn_keras.experiments.network import build_network, dtype_policy
+from bn_keras.experiments.optimizers import make_optimizer, make_schedule
+from bn_keras.experiments.steps import Parts, compile_count, compile_interval
+from bn_keras.experiments.training_recipe import TrainingRecipe
+
+EVALUATION_BATCH = 500
+# A call of the compiled interval cannot be interrupted, so a long interval is several calls.
+STEPS_PER_CALL = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Where a run stands after `step` steps.
+
+    Args:
+        step: The number of steps.
+        seconds: The time spent in training steps so far, without evaluations and tracing.
+        loss: The mean training loss since the evaluation before; `None` before the first step.
+        accuracy: The share of right answers on the test examples, in inference mode.
+    """
+
+    step: int
+    seconds: float
+    loss: float | None
+    accuracy: float
+
+
+class Trainer:
+    """Trains one network, again and again if wanted, each time from the start, with one compiled step.
+
+    Args:
+        recipe: A `TrainingRecipe`.
+        data: What `load` returns.
+        strategy: A strategy of `tf.distribute`; `None` for one device.
+    """
+
+    def __init__(self, recipe: TrainingRecipe, data: Data, strategy: tf.distribute.Strategy | None = None):
+        self.recipe, self.data = recipe, data
+        self.strategy = strategy or tf.distribute.get_strategy()
+        check_batch(recipe, self.strategy.num_replicas_in_sync)
+        check_augmentation(recipe, data)
+        with self.strategy.scope(), dtype_policy(recipe.dtype):
+            self.model = build_network(recipe, data)
+            self.schedule = make_schedule(recipe.schedule, recipe.steps, recipe.warmup)
+            self.optimizer = make_optimizer(recipe.optimizer, self.schedule, self.model, recipe.weight_decay)
+            with dtype_policy("float32"):
+                self.augmentation = make_augmentation(recipe.augment, data.input_shape)
+        self.first_state = [variable.numpy() for variable in self.optimizer.variables]
+        self.feed = make_feed(data.train, recipe.batch_size, self.strategy)
+        parts = Parts(self.model, self.optimizer, self.augmentation, self.strategy, recipe)
+        self.train_interval = compile_interval(parts, self.feed)
+        self.count_right = compile_count(self.model)
+
+    def run(self, learning_rate: float | None = None, seed: int | None = None) -> Iterator[Evaluation]:
+        """Yields an `Evaluation` before the first step and after each interval.
+
+        The run ends early when the loss is no longer finite; the last evaluation tells by its loss.
+
+        Args:
+            learning_rate: The peak of the schedule. Default: that of the recipe.
+            seed: Default: that of the recipe.
+        """
+        self.start(learning_rate, seed)
+        yield Evaluation(0, 0.0, None, self.evaluate())
+        yield from self.resume(0, 0.0)
+
+    def start(self, learning_rate: float | None = None, seed: int | None = None) -> None:
+        """Sets the first weights, an optimizer that knows nothing, and the first batch."""
+        recipe = self.recipe
+        self.seed = recipe.seed if seed is None else seed
+        keras.utils.set_random_seed(self.seed)
+        with dtype_policy(recipe.dtype):
+            weights = build_network(recipe, self.data).get_weights()
+        # Steps for nothing, as no run shall be charged for compilation: the first call traces,
+        # and setting a seed makes TensorFlow forget what it had compiled.
+        self.feed.start(self.seed, 0)
+        self.train_interval(self.feed.draw(1), tf.constant(1))
+        self.model.set_weights(weights)
+        for variable, value in zip(self.optimizer.variables, self.first_state, strict=True):
+            variable.assign(value)
+        self.schedule.peak.assign(recipe.learning_rate if learning_rate is None else learning_rate)
+        for index, state in enumerate(self.random_states()):
+            state.assign([self.seed + (index << 32), 0])
+        self.begin_at(0)
+
+    def begin_at(self, step: int) -> None:
+        """Continues with the batch of a step; the weights and the other states are those of that step already."""
+        self.feed.start(self.seed, step)
+        if self.strategy.num_replicas_in_sync > 1:
+            self.strategy.run(self.spread_random_states)
+
+    def spread_random_states(self) -> None:
+        """In a replica: a random state of its own, where Keras gives all replicas the same."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for state in self.random_states():
+            first = state.value[0] % 2**48
+            state.value.assign([first + (tf.cast(replica, first.dtype) << 48), state.value[1]])
+
+    def random_states(self) -> list[keras.Variable]:
+        """The states of the random generators of dropout and augmentation."""
+        augmentation = self.augmentation.variables if self.augmentation else []
+        return [variable for variable in [*self.model.variables, *augmentation] if is_random_state(variable)]
+
+    def resume(self, step: int, seconds: float, watch=lambda share: None) -> Iterator[Evaluation]:
+        """Yields an `Evaluation` after each interval from a step on.
+
+        Args:
+            step: The steps that are done.
+            seconds: The seconds that they took.
+            watch: Called with the share of the interval that is done, in [0, 1].
+        """
+        recipe = self.recipe
+        while step < recipe.steps:
+            total, done = 0.0, 0
+            while done < recipe.evaluate_every:
+                count = min(STEPS_PER_CALL, recipe.evaluate_every - done)
+                batches = self.feed.draw(count)
+                started = time.perf_counter()
+                total += float(self.train_interval(batches, tf.constant(count)))
+                seconds += time.perf_counter() - started
+                done += count
+                watch(done / recipe.evaluate_every)
+            step += done
+            loss = total / done
+            yield Evaluation(step, seconds, loss, self.evaluate())
+            if not math.isfinite(loss):
+                return
+
+    def evaluate(self) -> float:
+        """The share of right answers on the first `evaluation_examples` test examples."""
+        right, count = 0, 0
+        for inputs, labels in self.evaluation_batches():
+            right += int(self.count_right(inputs, labels))
+            count += int(np.prod(labels.shape))
+        return right / count
+
+    def evaluation_batches(self):
+        """The test examples that count, in batches."""
+        test = self.data.test
+        count = min(self.recipe.evaluation_examples or test.examples, test.examples)
+        if test.inputs is None:
+            yield from test.once(EVALUATION_BATCH).unbatch().take(count).batch(EVALUATION_BATCH)
+            return
+        for start in range(0, count, EVALUATION_BATCH):
+            own = slice(start, min(start + EVALUATION_BATCH, count))
+            yield tf.constant(test.inputs[own]), tf.constant(test.labels[own])
+
+
+def is_random_state(variable: keras.Variable) -> bool:
+    """Whether a variable is the state of a `keras.random.SeedGenerator`."""
+    return variable.name == "seed_generator_state"
+
+
+def check_batch(recipe: TrainingRecipe, replicas: int) -> None:
+    """Requires two examples or more, and the same number, for each part of each replica."""
+    parts = replicas * recipe.accumulate
+    if recipe.batch_size % parts or recipe.batch_size < 2 * parts:
+        expected = f"a multiple of {parts} (replicas={replicas} × accumulate={recipe.accumulate}), at least {2 * parts}"
+        raise RecipeError("batch_size", expected, recipe.batch_size)
+    if replicas > 1 and recipe.dtype == "mixed_float16":
+        raise RecipeError("dtype", "mixed_bfloat16 or float32 on several replicas", recipe.dtype)
+
+
+def check_augmentation(recipe: TrainingRecipe, data: Data) -> None:
+    """Requires images for augmentation."""
+    if recipe.augment and len(data.input_shape) != 3:
+        raise RecipeError("augment", f"empty for {data.name!r}, which has no images", recipe.augment)

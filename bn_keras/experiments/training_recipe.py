@@ -1,0 +1,150 @@
+"""What one run trains, on what and how."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from bn_keras.experiments.augmentation import AUGMENTATIONS
+from bn_keras.experiments.fields import RecipeError, is_int, is_real, require, require_int, require_rate, require_seed
+from bn_keras.experiments.optimizers import OPTIMIZERS, SCHEDULES
+from bn_keras.models import norm as make_norm
+from bn_keras.models import preset
+
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRecipe:
+    """One training run, up to the machines that it runs on.
+
+    Args:
+        preset: The network, one of `bn_keras.models.list_presets()`.
+        data: `"digits"`, an image classification set of tensorflow-datasets, `"folder:PATH"` or `"text:PATH"`.
+        norm: One of `bn_keras.models.norms()`, or a pair of a name and a dict of options.
+        options: The further arguments of the preset.
+        width: Multiplies the number of units or channels of the network's hidden layers.
+        image_size: Height and width that images of a folder are resized to; `None` for their own.
+        optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`.
+        learning_rate: The peak of the schedule.
+        schedule: `"constant"`, `"cosine"`, `"linear"`, `"exponential"` (to a hundredth) or `"piecewise"` (a tenth after
+            half, a hundredth after three quarters of the steps).
+        warmup: Steps over which the learning rate rises linearly to its peak.
+        weight_decay: Decoupled, as in Keras; biases and the scales and offsets of normalization layers are spared.
+        clip_norm: Limit of the norm of all gradients together; `None` for none.
+        batch_size: Examples per step, over all replicas of all workers.
+        accumulate: Parts that each replica cuts its share of the batch into, one after the other, to need less memory.
+            Normalization over the batch takes its statistics from each part.
+        augment: Names of augmentations: `"flip"`, `"shift"`, `"rotate"`, `"zoom"`, `"contrast"`, `"brightness"`.
+        dtype: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"float64"`.
+        steps: Optimizer steps, a multiple of `evaluate_every`.
+        evaluate_every: Steps between two evaluations.
+        evaluation_examples: How many of the test examples an evaluation uses, from the first on; `None` for all.
+        target: A test accuracy in (0, 1] that ends the run when it is reached; `None` for no target.
+        seed: Sets the initial weights, the order of the examples, the augmentations and the dropout.
+
+    Raises:
+        RecipeError: A `ValueError` that names the field, what was expected and what came.
+
+    >>> TrainingRecipe(preset="mlp_sigmoid", data="digits", steps=100, evaluate_every=50).norm
+    'batch'
+    """
+
+    preset: str
+    data: str
+    norm: str | tuple[str | None, dict] | None = "batch"
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    width: float = 1.0
+    image_size: int | None = None
+    optimizer: str = "momentum"
+    learning_rate: float = 0.1
+    schedule: str = "constant"
+    warmup: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    batch_size: int = 64
+    accumulate: int = 1
+    augment: tuple[str, ...] = ()
+    dtype: str = "float32"
+    steps: int = 1_000
+    evaluate_every: int = 100
+    evaluation_examples: int | None = None
+    target: float | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        preset(self.preset)
+        require("data", isinstance(self.data, str) and bool(self.data), "the name of a data set", self.data)
+        self._check_network()
+        self._check_optimizer()
+        self._check_lengths()
+        require_seed("seed", self.seed)
+
+    def _check_network(self):
+        if isinstance(self.norm, list):
+            object.__setattr__(self, "norm", tuple(self.norm))
+        if callable(self.norm):
+            raise RecipeError("norm", "a name, or a name and a dict of options, so that it can be stored", self.norm)
+        make_norm(self.norm)
+        unknown = sorted(set(self.options) - set(preset(self.preset).options))
+        known = ", ".join(preset(self.preset).options) or "none"
+        require("options", not unknown, f"options of {self.preset!r}: {known}", dict(self.options))
+        require("width", is_real(self.width) and 0 < self.width <= 16, "a number in (0, 16]", self.width)
+        if self.image_size is not None:
+            require_int(self, "image_size", 1)
+        require("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}", self.dtype)
+        names = tuple(self.augment) if isinstance(self.augment, (tuple, list)) else None
+        known = names is not None and set(names) <= set(AUGMENTATIONS) and len(set(names)) == len(names)
+        require("augment", known, f"different names of {', '.join(AUGMENTATIONS)}", self.augment)
+        object.__setattr__(self, "augment", names)
+
+    def _check_optimizer(self):
+        require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}", self.optimizer)
+        require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}", self.schedule)
+        require_rate("learning_rate", self.learning_rate)
+        decay, clip = self.weight_decay, self.clip_norm
+        require("weight_decay", is_real(decay) and 0 <= decay < 1, "a number in [0, 1)", decay)
+        require("clip_norm", clip is None or (is_real(clip) and clip > 0), "a number > 0", clip)
+
+    def _check_lengths(self):
+        for name, least in (("batch_size", 2), ("accumulate", 1), ("steps", 1), ("evaluate_every", 1), ("warmup", 0)):
+            require_int(self, name, least)
+        if self.batch_size % self.accumulate:
+            raise RecipeError("batch_size", f"a multiple of accumulate={self.accumulate}", self.batch_size)
+        if self.evaluation_examples is not None:
+            require_int(self, "evaluation_examples", 1)
+        if self.steps % self.evaluate_every:
+            raise RecipeError("steps", f"a multiple of evaluate_every={self.evaluate_every}", self.steps)
+        require("warmup", self.warmup < self.steps, f"less than steps={self.steps}", self.warmup)
+        target = self.target
+        require("target", target is None or (is_real(target) and 0 < target <= 1), "a number in (0, 1]", target)
+
+    def to_dict(self) -> dict:
+        """Plain values, as JSON gives them back."""
+        norm = list(self.norm) if isinstance(self.norm, tuple) else self.norm
+        return dataclasses.asdict(self) | {"norm": norm, "options": dict(self.options), "augment": list(self.augment)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "TrainingRecipe":
+        """The recipe that `to_dict` gave."""
+        return cls(**values)
+
+
+TRAINING_DEFAULTS = {
+    "mlp_sigmoid": {"optimizer": "sgd", "learning_rate": 1.0, "batch_size": 60},
+    "transformer_small": {"norm": "layer", "optimizer": "adamw", "learning_rate": 1e-3, "clip_norm": 1.0},
+}
+
+
+def training_recipe(preset: str, data: str = "digits", **changes) -> TrainingRecipe:
+    """The recipe of a preset's own, with any field changed.
+
+    A changed `steps` brings along an `evaluate_every` that divides it.
+
+    >>> training_recipe("mlp_sigmoid", steps=500).evaluate_every
+    50
+    """
+    fields = TRAINING_DEFAULTS.get(preset, {}) | changes
+    steps = fields.get("steps")
+    if is_int(steps) and steps >= 1 and "evaluate_every" not in fields:
+        fields["evaluate_every"] = math.gcd(int(steps), max(1, int(steps) // 10))
+    return TrainingRecipe(preset=preset, data=data, **fields)
