@@ -10,7 +10,6 @@ A linear layer gets a bias of zeros where the norm after it brings no offset, as
 norm follows a sum or a concatenation, an `Offset` takes its place for `norm=None`.
 """
 
-import functools
 import math
 import warnings
 
@@ -18,7 +17,7 @@ import keras
 
 from bn_keras.layers import BatchNorm, LayerNorm, RMSNorm
 from bn_keras.models.blocks import Offset, has_bias
-from bn_keras.models.norms import Norm, named_and_options, norm, normalize
+from bn_keras.models.norms import KINDS, Norm, named_and_options, norm, normalize
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.linear import is_linear, with_bias
 from bn_keras.surgery.reports import Report, Row, Verified, hand_over
@@ -50,16 +49,15 @@ def transplanted(model: keras.Model, kind: Norm, *, classes: int, unwanted=(), p
         if has_bias(kind) and old.center:
             before = makers.get(id(old.input))
             if is_linear(before):
-                plan |= {} if before.use_bias else {before: made_like(with_bias(before), values=None)}
+                plan |= {} if before.use_bias else {before: put(with_bias(before), values=None)}
             elif change.make is None:
-                change = made_like(Offset(name=old.name, dtype=old.get_config()["dtype"]), {})
+                change = put(Offset(name=old.name, dtype=old.get_config()["dtype"]), {})
         plan[old] = change
         rows.append(row)
     if model.output_shape[-1] != classes:
         plan |= new_head(model, classes)
-        rows.append(
-            Row(head_of(model).name, type(head_of(model)).__name__, "dropped", f"the head is new: {classes} classes")
-        )
+        head = head_of(model)
+        rows.append(Row(head.name, type(head).__name__, "dropped", f"the head is new: {classes} classes"))
     copy = rewrite(model, plan)[0]
     made = Report("build", tuple(rows), Verified(None, "the network has other layers"))
     if pretrained:
@@ -73,17 +71,21 @@ def in_place_of(old: keras.layers.Layer, kind: Norm) -> tuple[Change, Row]:
     if named_and_options(kind)[0] is None:
         return Change(None), Row(name, class_name, "dropped", "norm=None")
     new = norm(with_arguments_of(old, kind))
-    keeps = any(isinstance(old, role) and isinstance(new, role) for role in (BATCH, LAYER))
-    new = type(new).from_config(new.get_config() | {"name": name, "dtype": old.get_config()["dtype"]})
-    if keeps:
-        return made_like(new, values_for(old, new)), Row(name, class_name, "converted", f"to {type(new).__name__}")
+    new.name, new.dtype_policy = name, old.dtype_policy
+    if same_role(old, type(new)):
+        return put(new, values_for(old, new)), Row(name, class_name, "converted", f"to {type(new).__name__}")
     why = f"its weights belong to other moments than those of {type(new).__name__}"
-    return made_like(new, {}), Row(name, class_name, "dropped", why)
+    return put(new, {}), Row(name, class_name, "dropped", why)
 
 
-def made_like(layer: keras.layers.Layer, values: dict | None) -> Change:
-    """A change to a layer of the same config, which may start other variables than `values` anew."""
-    return Change(functools.partial(type(layer).from_config, layer.get_config()), values, anew=True)
+def put(layer: keras.layers.Layer, values: dict | None) -> Change:
+    """A change to a layer, whose variables start anew where `values` has none for them; `None` for all of before."""
+    return Change(lambda: layer, values, anew=True)
+
+
+def same_role(old: keras.layers.Layer, new: type) -> bool:
+    """Whether the weights of a layer mean the same in another class."""
+    return any(isinstance(old, role) and issubclass(new, role) for role in (BATCH, LAYER))
 
 
 def with_arguments_of(old: keras.layers.Layer, kind: Norm) -> Norm:
@@ -91,14 +93,13 @@ def with_arguments_of(old: keras.layers.Layer, kind: Norm) -> Norm:
     name, options = named_and_options(kind)
     if callable(name):
         return kind
-    probe = norm(name)
-    for role in (BATCH, LAYER):
-        if isinstance(old, role) and isinstance(probe, role):
-            # Keras averages the biased variance.
-            taken = {"unbiased": False} if role is BATCH else {}
-            taken |= {key: getattr(old, key) for key in ARGUMENTS if hasattr(old, key)}
-            return name, taken | options
-    taken = {} if isinstance(probe, RMSNorm) else {"center": old.center, "scale": old.scale}
+    taken = {"center": old.center, "scale": old.scale}
+    if same_role(old, KINDS[name][0]):
+        taken = {key: getattr(old, key) for key in ARGUMENTS if hasattr(old, key)}
+        if isinstance(old, BATCH):
+            taken["unbiased"] = False  # as Keras averages the variance
+    elif KINDS[name][0] is RMSNorm:
+        taken = {}
     return name, taken | options
 
 
@@ -128,10 +129,10 @@ def new_head(model: keras.Model, classes: int) -> dict:
     """A new linear layer of the logits, and the reshaping after it where there is one."""
     head = head_of(model)
     size = "filters" if hasattr(head, "filters") else "units"
-    plan = {head: made_like(type(head).from_config(head.get_config() | {size: classes}), {})}
+    plan = {head: put(type(head).from_config(head.get_config() | {size: classes}), {})}
     for layer in model.layers[model.layers.index(head) :]:
         if isinstance(layer, keras.layers.Reshape):
-            plan[layer] = made_like(keras.layers.Reshape((classes,), name=layer.name), None)
+            plan[layer] = put(keras.layers.Reshape((classes,), name=layer.name), None)
     return plan
 
 
