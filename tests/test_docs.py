@@ -38,3 +38,23 @@ def test_links_lead_somewhere(page):
 def test_recipes_run(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(recipe[1], f"recipe: {recipe[0]}", "exec"), {})
+
+
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TRAINING, re.DOTALL))
+def test_the_examples_of_training_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "training", "exec"), {})
+
+
+@pytest.mark.parametrize("name", ["training", "workers"])
+def test_options_of_the_command_exist(name):
+    from bn_keras.cli.train import train
+
+    known = {option for parameter in train.params for option in parameter.opts}
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    others = {"--logdir", "--kill-on-bad-exit", "--distribution", "--gpus-per-task"}  # of TensorBoard and of Slurm
+    lines = "\n".join(line for line in page.splitlines() if not line.startswith("#SBATCH"))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", lines)) - others <= known

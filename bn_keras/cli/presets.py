@@ -6,18 +6,36 @@ from bn_keras.cli.errors import needs
 
 
 @click.command()
-def presets():
-    """List the networks that `bn-keras compare` trains."""
+@click.argument("name", required=False)
+def presets(name):
+    """List the networks that `bn-keras train` and `compare` train, or show the card of the one called NAME.
+
+    The card names the source, the input, the parameters, the multiply-adds, the stages and the weights.
+    """
+    from bn_keras.models import describe
+
+    if name is None:
+        show_list()
+        return
+    try:
+        click.echo(describe(name))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def show_list():
+    """Prints a line for each preset."""
     with needs("lab"):
         import rich.console
         import rich.table
 
     from bn_keras.lab.markdown import size
-    from bn_keras.models import build, list_presets, preset
+    from bn_keras.models import list_presets, preset
+    from bn_keras.models.weights import cards
 
-    table = rich.table.Table("preset", "image", "parameters\nwithout norm", "with\nbatch norm", "what it is")
+    table = rich.table.Table("preset", "input", "weights", "what it is")
     for name in list_presets():
         entry = preset(name)
-        counts = [f"{build(name, norm=norm).count_params():,}" for norm in (None, "batch")]
-        table.add_row(name, size(entry.input_shape), *counts, entry.summary)
+        weights = dict.fromkeys([*(card.data for card in cards() if card.preset == name), *entry.pretrained])
+        table.add_row(name, size(entry.input_shape), "\n".join(weights), entry.summary)
     rich.console.Console().print(table)
