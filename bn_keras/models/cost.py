@@ -22,6 +22,8 @@ TRANSPOSED = keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.l
 def multiply_adds(model: keras.Model) -> tuple[int, tuple[str, ...]]:
     """Counts the multiply-adds of dense layers, convolutions and attention for one example.
 
+    Attention counts every pair of positions, with a causal mask too.
+
     Args:
         model: A functional or Sequential model with fixed shapes.
 

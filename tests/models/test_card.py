@@ -60,11 +60,11 @@ def test_a_layer_has_the_multiply_adds_of_its_sums(shape, layer, count):
 
 
 def test_attention_counts_its_projections_scores_and_sums():
-    queries, values = keras.Input((7, 6)), keras.Input((9, 10))
-    outputs = keras.layers.MultiHeadAttention(2, 3, value_dim=4, output_shape=5)(queries, values)
+    queries, values, keys = keras.Input((7, 10)), keras.Input((9, 10)), keras.Input((9, 6))
+    outputs = keras.layers.MultiHeadAttention(2, 3, value_dim=4, output_shape=(5,))(queries, values, key=keys)
     heads, scores, sums = 2, 7 * 9 * 3, 7 * 9 * 4
-    projections = 7 * 6 * 3 + 9 * 10 * 3 + 9 * 10 * 4 + 7 * 4 * 5
-    found, unknown = multiply_adds(keras.Model([queries, values], outputs))
+    projections = 7 * 10 * 3 + 9 * 6 * 3 + 9 * 10 * 4 + 7 * 4 * 5
+    found, unknown = multiply_adds(keras.Model([queries, values, keys], outputs))
     assert found == heads * (projections + scores + sums)
     assert not unknown
 
