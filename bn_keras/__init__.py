@@ -20,8 +20,9 @@ from bn_keras.layers import (
     SyncBatchNorm,
 )
 
-# Loading a file that surgery has changed needs its class, so `import bn_keras` registers it.
-from bn_keras import surgery  # isort: skip
+# Loading a file that surgery has changed, or a preset with layers of its own, needs their classes: `import bn_keras`
+# registers them.
+from bn_keras import models, surgery  # isort: skip
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "RMSNorm",
     "SyncBatchNorm",
     "__version__",
+    "models",
     "surgery",
 ]

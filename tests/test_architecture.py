@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "bench": {"ops", "layers", "surgery", "models", "lab"},
     "pages": {"layers", "surgery", "models", "export", "lab", "experiments", "bench"},
     "cli": {"models", "export", "lab", "experiments", "bench", "pages"},
-    "__init__": {"layers", "surgery"},
+    "__init__": {"layers", "models", "surgery"},
     "__main__": {"cli"},
 }
 CORE = {"ops", "layers", "surgery", "models", "__init__"}

@@ -55,6 +55,12 @@ def test_options_of_the_command_exist(name):
 
     known = {option for parameter in train.params for option in parameter.opts}
     page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    others = {"--logdir", "--kill-on-bad-exit", "--distribution", "--gpus-per-task"}  # of TensorBoard and of Slurm
+    others = {
+        "--logdir",
+        "--kill-on-bad-exit",
+        "--distribution",
+        "--gpus-per-task",
+        "--requeue",
+    }  # of TensorBoard and of Slurm
     lines = "\n".join(line for line in page.splitlines() if not line.startswith("#SBATCH"))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", lines)) - others <= known

@@ -95,17 +95,16 @@ class Recipe:
         return dataclasses.asdict(self) | lists
 
 
-DEFAULTS = {
-    "mlp_sigmoid": {},
-    "inception_small": {
-        "optimizer": "momentum",
-        "batch_size": 64,
-        "learning_rates": (0.003, 0.01, 0.03, 0.1, 0.3),
-        "width": 0.25,
-        "steps": 1_000,
-        "evaluate_every": 25,
-        "evaluation_examples": 2_000,
-    },
+# Fully connected networks have the paper's recipe, the others one for images.
+FULLY_CONNECTED = ("linear_deep", "mlp_relu_deep", "mlp_sigmoid")
+IMAGES = {
+    "optimizer": "momentum",
+    "batch_size": 64,
+    "learning_rates": (0.003, 0.01, 0.03, 0.1, 0.3),
+    "width": 0.25,
+    "steps": 1_000,
+    "evaluate_every": 25,
+    "evaluation_examples": 2_000,
 }
 
 
@@ -117,7 +116,7 @@ def default_recipe(preset, data="digits", **changes):
     >>> default_recipe("mlp_sigmoid", steps=500).evaluate_every
     5
     """
-    fields = DEFAULTS.get(preset, {}) | changes
+    fields = ({} if preset in FULLY_CONNECTED else IMAGES) | changes
     if "steps" in changes and "evaluate_every" not in changes and is_int(changes["steps"]):
         fields["evaluate_every"] = max(1, math.gcd(changes["steps"], max(1, changes["steps"] // 100)))
     return Recipe(preset=preset, data=data, **fields)

@@ -119,8 +119,18 @@ def test_an_unknown_command_suggests_the_nearest():
 def test_presets():
     code, printed = typed("presets")
     assert code == 0
-    for word in ("mlp_sigmoid", "99,710", "100,610", "inception_small"):
+    for word in ("mlp_sigmoid", "resnet50", "imagenet", "inception_small", "mnist"):
         assert word in printed
+
+
+def test_presets_shows_the_card_of_one():
+    code, printed = typed("presets", "mlp_sigmoid")
+    assert code == 0
+    for word in ("source", "100,010 trainable", "multiply-adds", "'mnist' with norm='batch'"):
+        assert word in printed
+    code, printed = typed("presets", "mlp_sigmod")
+    assert code == 2
+    assert "Did you mean 'mlp_sigmoid'?" in printed
 
 
 def test_another_backend_is_refused():

@@ -20,11 +20,14 @@ def page_of(path, text):
     return complete(PAGES["zoo"], path, text)
 
 
-def test_every_preset_has_its_pages():
-    assert sorted(path.parent.name for path in ZOO.glob("*/results.json")) == list_presets()
+COMPARED = sorted(path.parent.name for path in ZOO.glob("*/results.json"))
 
 
-@pytest.mark.parametrize("name", list_presets())
+def test_the_compared_presets_exist():
+    assert {"inception_small", "mlp_sigmoid"} <= set(COMPARED) <= set(list_presets())
+
+
+@pytest.mark.parametrize("name", COMPARED)
 def test_a_page_follows_from_its_results(name):
     results = read_results(ZOO / name)
     assert results["recipe"]["preset"] == name
@@ -35,7 +38,7 @@ def test_a_page_follows_from_its_results(name):
 
 
 def test_the_table_follows_from_the_results():
-    entries = {name: read_results(ZOO / name) for name in list_presets()}
+    entries = {name: read_results(ZOO / name) for name in COMPARED}
     path = ZOO / "README.md"
     assert path.read_text(encoding="utf-8") == page_of(path, zoo.table_text(entries)), "run `make zoo`"
 
