@@ -4,6 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from bn_keras import BatchNorm, export, surgery
+from bn_keras.experiments import Data, train, training_recipe
+from bn_keras.experiments.data.arrays import ArraySplit
 from bn_keras.models import build
 
 # Height, width and channels behind each block.
@@ -76,3 +79,19 @@ def test_small_images_give_logits(name, shape, random):
     logits = model(random.normal(size=(2, *shape)), training=True)
     assert logits.shape == (2, 7)
     assert np.isfinite(logits).all()
+
+
+def test_it_trains_at_224_pixels_folds_and_exports(tmp_path):
+    random = np.random.default_rng(0)
+    split = ArraySplit(random.integers(0, 256, (16, 224, 224, 3), np.uint8), np.arange(16, dtype=np.int32) % 10)
+    recipe = training_recipe("bn_inception", "noise", steps=4, evaluate_every=2, batch_size=8, learning_rate=0.02)
+    data = Data("noise", 10, (224, 224, 3), split, ArraySplit(split.inputs[:4], split.labels[:4]))
+    results = train(recipe, tmp_path / "run", data=data)
+    losses = [row["loss"] for row in results["evaluations"][1:]]
+    assert losses[1] < losses[0]
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    folded = surgery.fold(model)
+    assert not any(isinstance(layer, BatchNorm) for layer in folded.layers)
+    images = split.inputs[:2].astype("float32")
+    np.testing.assert_allclose(folded(images), model(images), rtol=1e-3, atol=1e-3)
+    export.export(model, tmp_path / "exported", fold=True, examples=images)
