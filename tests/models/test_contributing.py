@@ -16,7 +16,7 @@ images = np.random.default_rng(0).normal(size=(2, 28, 28, 1)).astype("float32")
 finite = {}
 for norm in (None, "batch", "layer", ("group", {"groups": 2})):
     finite[str(norm)] = bool(np.isfinite(build("lenet5", norm=norm)(images, training=True)).all())
-stages = sorted(features(build("lenet5")).output_shape)
+stages = sorted(features(build("lenet5")).output)
 print("RESULT", json.dumps({"finite": finite, "card": str(describe("lenet5")), "stages": stages}))
 """
 
