@@ -1,0 +1,127 @@
+"""Every network with every norm: it builds, trains a step, and its file loads with equal outputs.
+
+The networks of bn_keras run as a whole, narrow and on small inputs. Of each family of `keras.applications` the
+smallest member runs up to its eighth norm, as whole networks would take an hour; ResNet-50 is built and called as a
+whole too. `test_applications.py` compares whole networks with those of Keras.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bn_keras.models import build, list_presets, norms, preset
+from bn_keras.models.applications import FAMILY_LIST
+from bn_keras.models.transplant import NORMS, transplanted
+
+OWN = [name for name in list_presets() if not preset(name).pretrained]
+# What makes a network small; by default an eighth of the width and images of 16 pixels.
+SMALL = {
+    "bn_inception": {"width": 0.125, "input_shape": (32, 32, 3), "classes": 10},
+    "bn_inception_slim": {"width": 0.125, "input_shape": (32, 32, 3), "classes": 10},
+    "linear_deep": {"depth": 4, "units": 16},
+    "mlp_relu_deep": {"depth": 4, "units": 16},
+    "mlp_sigmoid": {},
+    "transformer_small": {"depth": 2, "units": 32, "input_shape": (8,)},
+}
+DEFAULT = {"width": 0.125, "input_shape": (16, 16, 3)}
+# Built and called, but neither trained nor saved: their blocks are those of another network.
+REPETITIONS = ("bn_inception", "resnet56", "resnet110", "resnet50")
+# Batch norm by other arguments: built and called in the families of Keras, trained and saved in the networks of ours.
+KINDS_OF_BATCH_NORM = ("sync", "ghost", "renorm")
+FAMILIES = [
+    "ResNet50", "ResNet50V2", "InceptionV3", "InceptionResNetV2", "Xception", "MobileNet", "MobileNetV2",
+    "MobileNetV3Small", "DenseNet121", "NASNetMobile", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny",
+]  # fmt: skip
+FAMILY_OF = {function: family for family in FAMILY_LIST for function in family.sizes}
+
+# The pairs that are refused, and the words of the error.
+LONE, POSITIONS = "each value would be normalized alone", "normalizes over the positions"
+REFUSED = {
+    ("bn_inception", "instance"): LONE,
+    ("bn_inception_slim", "instance"): LONE,
+    ("linear_deep", "instance"): LONE,
+    ("mlp_relu_deep", "instance"): LONE,
+    ("mlp_sigmoid", "instance"): LONE,
+    ("transformer_small", "group"): POSITIONS,
+    ("transformer_small", "instance"): POSITIONS,
+    ("vgg_small", "instance"): LONE,
+    ("NASNetMobile", "group"): "'reduction_bn_1_stem_1'.* `groups` must divide .* 11.*Choose another norm",
+    ("resnet50", "instance"): LONE,
+}
+
+
+@pytest.mark.parametrize("norm", norms())
+@pytest.mark.parametrize("name", OWN)
+def test_a_network_takes_the_norm(name, norm, random, tmp_path):
+    make = functools.partial(build, name, norm=with_groups(norm, 4), **SMALL.get(name, DEFAULT))
+    check(name, norm, make, random, tmp_path)
+
+
+@pytest.mark.parametrize("norm", norms())
+@pytest.mark.parametrize("function", FAMILIES)
+def test_a_network_of_keras_takes_the_norm_in_its_first_layers(function, norm, random, tmp_path):
+    make = functools.partial(transplanted, first_layers(function), with_groups(norm, 8), classes=5)
+    check(function, norm, make, random, tmp_path, called_alone=norm in KINDS_OF_BATCH_NORM)
+
+
+@pytest.mark.parametrize("norm", norms())
+def test_the_whole_resnet50_takes_the_norm(norm, random, tmp_path):
+    make = functools.partial(build, "resnet50", norm=norm, classes=5, input_shape=(32, 32, 3))
+    check("resnet50", norm, make, random, tmp_path)
+
+
+def with_groups(norm, groups):
+    """Narrow networks have too few channels for 32 groups."""
+    return (norm, {"groups": groups}) if norm == "group" else norm
+
+
+@functools.cache
+def first_layers(function):
+    """A network of Keras up to the layer after its eighth norm, with a head."""
+    size = FAMILY_OF[function].smallest
+    width = {"alpha": min(FAMILY_OF[function].widths)} if FAMILY_OF[function].widths else {}
+    model = getattr(keras.applications, function)(weights=None, include_top=False, input_shape=(size, size, 3), **width)
+    eighth = [i for i, layer in enumerate(model.layers) if isinstance(layer, NORMS)][7]
+    pooled = keras.layers.GlobalAveragePooling2D()(model.layers[eighth + 1].output)
+    return keras.Model(model.inputs[0], keras.layers.Dense(5, name="head")(pooled), name=function)
+
+
+def check(name, norm, make, random, tmp_path, called_alone=False):
+    """Builds a network and trains it for a step; its outputs are finite and those of its file."""
+    if (name, norm) in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[name, norm]):
+            make()
+        return
+    model = make()
+    inputs = example_for(model, random)
+    called_alone |= name in REPETITIONS
+    if not called_alone:
+        train(model, inputs)
+    outputs = model(inputs).numpy()
+    assert np.isfinite(outputs).all()
+    if not called_alone:
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(loaded(inputs), outputs, rtol=1e-5, atol=1e-6 * np.abs(outputs).max())
+
+
+def train(model, inputs):
+    """One step of gradient descent, with finite gradients."""
+    with tf.GradientTape() as tape:
+        loss = keras.ops.mean(keras.ops.square(model(inputs, training=True) - 1))
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    sizes = [float(tf.norm(tf.convert_to_tensor(gradient))) for gradient in gradients]
+    assert np.isfinite(sizes).all()
+    assert max(sizes) > 0
+    keras.optimizers.SGD(0.01).apply(gradients, model.trainable_variables)
+
+
+def example_for(model, random):
+    """A batch of made-up inputs: pixels or tokens."""
+    shape, dtype = model.input.shape, model.input.dtype
+    if "int" in dtype:
+        return random.integers(0, 10, (4, *shape[1:])).astype(dtype)
+    return random.uniform(size=(4, *shape[1:])).astype(dtype)
