@@ -49,7 +49,6 @@ REFUSED = {
     ("transformer_small", "instance"): POSITIONS,
     ("vgg_small", "instance"): LONE,
     ("NASNetMobile", "group"): "'reduction_bn_1_stem_1'.* `groups` must divide .* 11.*Choose another norm",
-    ("resnet50", "instance"): LONE,
 }
 
 
@@ -69,7 +68,7 @@ def test_a_network_of_keras_takes_the_norm_in_its_first_layers(function, norm, r
 
 @pytest.mark.parametrize("norm", norms())
 def test_the_whole_resnet50_takes_the_norm(norm, random, tmp_path):
-    make = functools.partial(build, "resnet50", norm=norm, classes=5, input_shape=(32, 32, 3))
+    make = functools.partial(build, "resnet50", norm=norm, classes=5, input_shape=(64, 64, 3))
     check("resnet50", norm, make, random, tmp_path)
 
 
