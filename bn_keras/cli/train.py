@@ -188,6 +188,6 @@ def show(results, out):
         )
     best = max(row["accuracy"] for row in results["evaluations"])
     click.echo(
-        f"\nTest accuracy {last['accuracy']:.2%} after {last['step']:,} steps and {last['seconds']:.1f} s of training"
+        f"\nTest accuracy {last['accuracy']:.2%} after {last['step']:,} steps and {last['seconds']:.2f} s of training"
         f" (best {best:.2%}).\nModel: {out}/model.keras   Every evaluation: {out}/log.csv"
     )
