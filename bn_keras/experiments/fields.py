@@ -1,7 +1,10 @@
 """Checks of a recipe's fields."""
 
+import dataclasses
 import math
 import numbers
+
+import numpy as np
 
 
 class RecipeError(ValueError):
@@ -10,6 +13,21 @@ class RecipeError(ValueError):
     def __init__(self, field: str, expected: str, received: object):
         self.field, self.expected, self.received = field, expected, received
         super().__init__(f"`{field}` must be {expected}. Received: {field}={received!r}.")
+
+
+def make_plain(recipe: object) -> None:
+    """Replaces the NumPy numbers in a recipe by Python's, so that the recipe can be stored."""
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if isinstance(value, (tuple, list)):
+            object.__setattr__(recipe, field.name, tuple(plain(each) for each in value))
+        else:
+            object.__setattr__(recipe, field.name, plain(value))
+
+
+def plain(value: object) -> object:
+    """A number of NumPy as a number of Python; other values as they are."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def require(field: str, holds: bool, expected: str, received: object) -> None:

@@ -3,7 +3,16 @@
 import dataclasses
 import math
 
-from bn_keras.experiments.fields import RecipeError, is_int, is_real, require, require_int, require_rate, require_seed
+from bn_keras.experiments.fields import (
+    RecipeError,
+    is_int,
+    is_real,
+    make_plain,
+    require,
+    require_int,
+    require_rate,
+    require_seed,
+)
 from bn_keras.experiments.optimizers import OPTIMIZERS
 from bn_keras.experiments.training_recipe import TrainingRecipe
 from bn_keras.models import preset
@@ -50,12 +59,12 @@ class Recipe:
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self):
+        make_plain(self)
         preset(self.preset)
         for name in ("learning_rates", "seeds"):
             value = getattr(self, name)
-            if not isinstance(value, (tuple, list)) or not value or len(set(value)) < len(value):
+            if not isinstance(value, tuple) or not value or len(set(value)) < len(value):
                 raise RecipeError(name, "one or more different numbers", value)
-            object.__setattr__(self, name, tuple(value))
         require("data", isinstance(self.data, str) and self.data, "the name of a data set", self.data)
         require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}", self.optimizer)
         momentum = self.norm_momentum

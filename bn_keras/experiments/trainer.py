@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -21,6 +21,8 @@ from bn_keras.experiments.training_recipe import TrainingRecipe
 EVALUATION_BATCH = 500
 # A call of the compiled interval cannot be interrupted, so a long interval is several calls.
 STEPS_PER_CALL = 100
+# A random state starts with seed + index · 2³² + replica · 2⁴⁸, so that no two layers and replicas share one.
+LAYER_STRIDE, REPLICA_STRIDE = 2**32, 2**48
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Trainer:
         parts = Parts(self.model, self.optimizer, self.augmentation, self.strategy, recipe)
         self.train_interval = compile_interval(parts, self.feed)
         self.count_right = compile_count(self.model)
+        self.spread_random_states = compile_spread(self.random_states(), self.strategy)
 
     def run(self, learning_rate: float | None = None, seed: int | None = None) -> Iterator[Evaluation]:
         """Yields an `Evaluation` before the first step and after each interval.
@@ -95,21 +98,14 @@ class Trainer:
             variable.assign(value)
         self.schedule.peak.assign(recipe.learning_rate if learning_rate is None else learning_rate)
         for index, state in enumerate(self.random_states()):
-            state.assign([self.seed + (index << 32), 0])
+            state.assign([self.seed + index * LAYER_STRIDE, 0])
         self.begin_at(0)
 
     def begin_at(self, step: int) -> None:
         """Continues with the batch of a step; the weights and the other states are those of that step already."""
         self.feed.start(self.seed, step)
         if self.strategy.num_replicas_in_sync > 1:
-            self.strategy.run(self.spread_random_states)
-
-    def spread_random_states(self) -> None:
-        """In a replica: a random state of its own, where Keras gives all replicas the same."""
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        for state in self.random_states():
-            first = state.value[0] % 2**48
-            state.value.assign([first + (tf.cast(replica, first.dtype) << 48), state.value[1]])
+            self.spread_random_states()
 
     def random_states(self) -> list[keras.Variable]:
         """The states of the random generators of dropout and augmentation."""
@@ -162,6 +158,18 @@ class Trainer:
         for start in range(0, count, EVALUATION_BATCH):
             own = slice(start, min(start + EVALUATION_BATCH, count))
             yield tf.constant(test.inputs[own]), tf.constant(test.labels[own])
+
+
+def compile_spread(states: list[keras.Variable], strategy: tf.distribute.Strategy) -> Callable[[], None]:
+    """A function that gives each replica random states of its own; Keras gives all replicas the same."""
+
+    def spread():
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+        for state in states:
+            own = state.value[0] % REPLICA_STRIDE + replica * REPLICA_STRIDE
+            state.value.assign([own, state.value[1]])
+
+    return tf.function(lambda: strategy.run(spread))
 
 
 def is_random_state(variable: keras.Variable) -> bool:

@@ -5,7 +5,16 @@ import math
 from collections.abc import Mapping
 
 from bn_keras.experiments.augmentation import AUGMENTATIONS
-from bn_keras.experiments.fields import RecipeError, is_int, is_real, require, require_int, require_rate, require_seed
+from bn_keras.experiments.fields import (
+    RecipeError,
+    is_int,
+    is_real,
+    make_plain,
+    require,
+    require_int,
+    require_rate,
+    require_seed,
+)
 from bn_keras.experiments.optimizers import OPTIMIZERS, SCHEDULES
 from bn_keras.models import norm as make_norm
 from bn_keras.models import preset
@@ -72,6 +81,7 @@ class TrainingRecipe:
     seed: int = 0
 
     def __post_init__(self):
+        make_plain(self)
         preset(self.preset)
         require("data", isinstance(self.data, str) and bool(self.data), "the name of a data set", self.data)
         self._check_network()
@@ -80,8 +90,6 @@ class TrainingRecipe:
         require_seed("seed", self.seed)
 
     def _check_network(self):
-        if isinstance(self.norm, list):
-            object.__setattr__(self, "norm", tuple(self.norm))
         if callable(self.norm):
             raise RecipeError("norm", "a name, or a name and a dict of options, so that it can be stored", self.norm)
         make_norm(self.norm)
@@ -92,10 +100,9 @@ class TrainingRecipe:
         if self.image_size is not None:
             require_int(self, "image_size", 1)
         require("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}", self.dtype)
-        names = tuple(self.augment) if isinstance(self.augment, (tuple, list)) else None
-        known = names is not None and set(names) <= set(AUGMENTATIONS) and len(set(names)) == len(names)
-        require("augment", known, f"different names of {', '.join(AUGMENTATIONS)}", self.augment)
-        object.__setattr__(self, "augment", names)
+        names = self.augment
+        known = isinstance(names, tuple) and set(names) <= set(AUGMENTATIONS) and len(set(names)) == len(names)
+        require("augment", known, f"different names of {', '.join(AUGMENTATIONS)}", names)
 
     def _check_optimizer(self):
         require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}", self.optimizer)

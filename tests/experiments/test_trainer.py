@@ -12,6 +12,7 @@ from bn_keras.experiments.data import example_order
 from bn_keras.experiments.feed import StreamFeed
 from bn_keras.experiments.network import build_network
 from bn_keras.experiments.steps import Parts, compile_interval
+from tests.processes import script_result
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,12 @@ def test_augmentation_differs_from_step_to_step_and_spares_evaluation(digits):
     once, twice = (trainer.augmentation(images, training=True).numpy() for _ in range(2))
     assert (once != twice).any()
     assert trainer.evaluate() == trainer.evaluate()
+
+
+def test_replicas_have_random_states_of_their_own_and_resume_exactly(tmp_path):
+    result = script_result("tests.experiments.random_replicas", str(tmp_path))
+    assert len(set(map(tuple, result["states"]))) == 4  # two augmentations in two replicas
+    assert result["equal"]
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "float64"])
