@@ -120,7 +120,8 @@ def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout,
         from bn_keras import experiments
         from bn_keras.cli.terminal import Progress, console
 
-        recipe = recipe_of(preset, data, changes)
+        whole = changes if epochs is None else {key: changes[key] for key in changes if key != "evaluate_every"}
+        recipe = recipe_of(preset, data, whole)
         kept = f"{out} keeps the last checkpoints; the same command with --resume continues."
         usage = (experiments.DataError, experiments.NetworkError, experiments.RecipeError)
         with explained(usage, kept), Progress(console(), patient=True) as progress:

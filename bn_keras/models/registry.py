@@ -143,7 +143,7 @@ def check_classes(classes) -> int:
 
 def check_input_shape(entry: Preset, shape) -> tuple[int, ...]:
     count = len(entry.input_shape)
-    expected = "three ints ≥ 1, (height, width, channels)" if count == 3 else "one int ≥ 1, (length,)"
+    expected = "three ints ≥ 1, (height, width, channels)" if count == 3 else "one int ≥ 1, (length,) of tokens"
     if (
         not isinstance(shape, (tuple, list))
         or len(shape) != count

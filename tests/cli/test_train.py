@@ -76,6 +76,10 @@ def test_epochs_are_passes_over_the_training_examples(tmp_path):
     assert code == 0, printed
     recipe = json.loads((tmp_path / "results.json").read_text())["recipe"]
     assert (recipe["steps"], recipe["evaluate_every"]) == (28, 14)
+    code, printed = typed("train", "mlp_sigmoid", "--epochs", "1", "--evaluate-every", "7", "--out", tmp_path / "more")
+    assert code == 0, printed
+    recipe = json.loads((tmp_path / "more" / "results.json").read_text())["recipe"]
+    assert (recipe["steps"], recipe["evaluate_every"]) == (28, 7)
 
 
 def test_a_folder_of_images(tmp_path):
