@@ -1,8 +1,10 @@
 """Trains a recipe and keeps what comes of it: logs, checkpoints, the model, the results."""
 
+import contextlib
 import math
 import os
 import pathlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -118,15 +120,21 @@ class Run:
 
     def to_the_end(self) -> dict:
         """Trains until the last step, the target or divergence."""
+        if self.reaches_target(self.results["evaluations"][-1]):  # killed before it could say so
+            return self.close("target")
         for evaluation in self.evaluations():
             row = self.keep(evaluation)
             self.watcher.item_ends(line_of(row))
             if row["loss"] is None:
                 return self.close("diverged")
             self.checkpoints.save(evaluation.step, evaluation.seconds)
-            if self.recipe.target is not None and evaluation.accuracy >= self.recipe.target:
+            if self.reaches_target(row):
                 return self.close("target")
         return self.close("finished")
+
+    def reaches_target(self, row: dict) -> bool:
+        """Whether the accuracy of an entry ends the run."""
+        return self.recipe.target is not None and row["accuracy"] >= self.recipe.target
 
     def evaluations(self):
         """The evaluations to come; the watcher follows each."""
@@ -176,21 +184,18 @@ class Run:
         return self.results
 
 
-class written_or_explained:  # noqa: N801 - a context manager
-    """Turns an error of the file system into a `ResultsError` that says what is kept."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.folder = folder
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, (OSError, tf.errors.OpError)) and not isinstance(error, tf.errors.UnavailableError):
-            raise ResultsError(
-                f"{str(self.folder)!r} could not be written: {reason_of(error)}. The checkpoints there are kept. "
-                "Make room or allow writing, then continue with --resume."
-            ) from None
+@contextlib.contextmanager
+def written_or_explained(folder: pathlib.Path) -> Iterator[None]:
+    """Turns an error of the file system in the block into a `ResultsError` that says what is kept."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        if isinstance(error, tf.errors.UnavailableError):  # a lost worker, not a full disk
+            raise
+        raise ResultsError(
+            f"{str(folder)!r} could not be written: {reason_of(error)}. The checkpoints there are kept. "
+            "Make room or allow writing, then continue with --resume."
+        ) from None
 
 
 def new_results(trainer: Trainer) -> dict:

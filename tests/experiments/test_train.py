@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bn_keras.experiments import ResultsError, load, train, training_recipe
+from bn_keras.experiments.train import Run
 from bn_keras.lab.watcher import Watcher
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -196,6 +197,19 @@ def test_the_target_ends_a_run(tmp_path):
     assert results["evaluations"][-1]["accuracy"] >= 0.2
     assert all(row["accuracy"] < 0.2 for row in results["evaluations"][:-1])
     assert results["evaluations"][-1]["step"] < 1000
+
+
+def test_a_run_that_is_killed_at_its_target_ends_there(tmp_path, monkeypatch):
+    recipe = recipe_of(target=0.2, steps=1000, learning_rate=1.0)
+    monkeypatch.setattr(Run, "close", lambda self, outcome: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(recipe, tmp_path)
+    monkeypatch.undo()
+    before = json.loads((tmp_path / "results.json").read_text())["evaluations"]
+    results = train(recipe, tmp_path, resume=True)
+    assert results["outcome"] == "target"
+    assert results["evaluations"] == before
+    assert (tmp_path / "model.keras").exists()
 
 
 def test_divergence_ends_a_run(tmp_path):
