@@ -78,7 +78,9 @@ def build(
         norm: What stands between each linear layer and its nonlinearity: one of `norms()`, where `None` stands for no
             normalization; a pair of a name and options, such as `("group", {"groups": 8})`; or a callable that
             returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.
-        weights: `None` for new weights; the name of a data set that `describe(name)` lists.
+        weights: `None` for new weights; the name of a data set that `describe(name)` lists, such as `"mnist"`; or
+            `"imagenet"` for the networks of `keras.applications`, which Keras downloads. Weights that the norm does not
+            have a use for start anew.
         classes: The number of classes, ≥ 2. Default: that of the weights, or the preset's own.
         input_shape: `(height, width, channels)` of images, or `(length,)` of tokens. Default: that of the weights, or
             the preset's own.
@@ -96,6 +98,10 @@ def build(
         ValueError: For an unknown name, norm or option, for values out of range, for a norm that does not fit the
             network, and for weights that do not fit what is asked for.
         TypeError: For values of the wrong type, and for a callable that returns no layer.
+        ConnectionError: When `weights="imagenet"` are not on this machine and cannot be downloaded, within seconds.
+
+    Warns:
+        UserWarning: When `weights="imagenet"` do not all fit the norm or the classes; `surgery.report(model)` lists them.
 
     >>> build("mlp_sigmoid", norm=None).count_params()
     99710
