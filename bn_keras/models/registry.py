@@ -101,7 +101,8 @@ def build(
         ConnectionError: When `weights="imagenet"` are not on this machine and cannot be downloaded, within seconds.
 
     Warns:
-        UserWarning: When `weights="imagenet"` do not all fit the norm or the classes; `surgery.report(model)` lists them.
+        UserWarning: When `weights="imagenet"` do not all fit the norm or the classes; `surgery.report(model)` lists
+            them.
 
     >>> build("mlp_sigmoid", norm=None).count_params()
     99710
