@@ -27,6 +27,7 @@ class Family:
         sizes: By the name of the function, the height and width of the images by default, in pixels.
         preprocessing: The mode of its `preprocess_input`; `None` where the network holds its preprocessing itself.
         smallest: The smallest height and width.
+        narrowest: The smallest width that leaves each layer a channel.
         widths: The widths that have ImageNet weights, and their names in a file. Other families have the width 1.
         files_of_size: The sizes of images that have weights of their own; of others, those of the largest are taken.
     """
@@ -37,6 +38,7 @@ class Family:
     sizes: dict[str, int]
     preprocessing: str | None
     smallest: int = 32
+    narrowest: float = 0.0
     widths: dict[float, str] = dataclasses.field(default_factory=dict)
     files_of_size: tuple[int, ...] = (224,)
 
@@ -87,6 +89,7 @@ FAMILY_LIST = (
         file="mobilenet_{width}_{size}_tf.h5",
         sizes={"MobileNet": 224},
         preprocessing="tf",
+        narrowest=1 / 32,
         widths={0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"},
     ),
     Family(
@@ -177,13 +180,14 @@ def application(
 
     Warns:
         UserWarning: With `weights="imagenet"`, where trained weights are lost: those of norms that normalize by other
-            moments, and those of the head for other classes than 1000.
+            moments, those that an option such as `scale=False` drops, and those of the head for other classes than
+            1000.
     """
-    check(function, family, weights, input_shape, width)
     own_preprocessing = weights is not None and preprocessing is None
     if own_preprocessing and family.preprocessing:
         preprocessing = preprocessing_of(family.preprocessing)
     inputs, x = begin(input_shape, preprocessing)
+    check(function, family, weights, tuple(x.shape[1:]), width)
     build = getattr(keras.applications, function)
     arguments = {"alpha": float(width)} if family.widths else {}
     if "include_preprocessing" in inspect.signature(build).parameters:
@@ -209,11 +213,14 @@ def application(
 
 
 def check(function: str, family: Family, weights: str | None, input_shape: tuple[int, ...], width: float) -> None:
-    """Raises an error for what the function of Keras would not build, or build something else for."""
-    if keras.config.image_data_format() != "channels_last":
+    """Raises an error for what the function of Keras would not build, or build something else for.
+
+    `input_shape` is that of the preprocessed images.
+    """
+    if len(input_shape) != 3 or None in input_shape:
         raise ValueError(
-            'The networks of keras.applications are built for image_data_format="channels_last". Received: '
-            f'"{keras.config.image_data_format()}". Call keras.config.set_image_data_format("channels_last") first.'
+            "`preprocessing` must give images (height, width, channels) of a fixed size. "
+            f"Received: preprocessing that gives {input_shape}."
         )
     if min(input_shape[:2]) < family.smallest:
         raise ValueError(
@@ -225,6 +232,8 @@ def check(function: str, family: Family, weights: str | None, input_shape: tuple
             f"`width` must be 1 for {function}: keras.applications has it in one width. Received: width={width}. "
             'Choose another member of the family, or "mobilenet", "mobilenetv2" or "mobilenetv3small".'
         )
+    if width < family.narrowest:
+        raise ValueError(f"`width` must be ≥ {family.narrowest} for {function}. Received: width={width}.")
     if weights is None:
         return
     if input_shape[2] != 3:

@@ -3,6 +3,7 @@
 import keras
 
 from bn_keras.models.norms import Norm, named_and_options, normalize
+from bn_keras.models.norms import norm as new_norm
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
@@ -29,7 +30,7 @@ def begin(input_shape: tuple[int, ...], preprocessing: keras.layers.Layer | bool
 
 def has_bias(norm: Norm) -> bool:
     """Whether a linear layer before a norm has a bias: where no norm follows, or one without an offset of its own."""
-    return named_and_options(norm)[0] in (None, "rms")
+    return named_and_options(norm)[0] is None or not getattr(new_norm(norm), "center", False)
 
 
 def scaled(units: int, width: float) -> int:

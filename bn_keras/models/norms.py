@@ -57,7 +57,7 @@ def norm(kind: Norm, **options) -> keras.layers.Layer:
 
     Raises:
         ValueError: For an unknown name, or an option that the layer does not have.
-        TypeError: For a `kind` of another type, and a callable that returns no layer.
+        TypeError: For a `kind` of another type, and a callable that returns no layer, or one that is in use.
 
     >>> norm("group", groups=8).groups
     8
@@ -80,6 +80,11 @@ def norm(kind: Norm, **options) -> keras.layers.Layer:
             f"`norm` must return a new keras layer when it is called. Received: norm={kind!r}, "
             f"which returned {layer!r}. Pass a function such as `lambda: BatchNorm()`."
         )
+    if hasattr(layer, "output") and not isinstance(layer, keras.Model):  # an attribute of layers that were called
+        raise TypeError(
+            f"`norm` must return a new keras layer when it is called. Received: norm={kind!r}, which returned "
+            f"{layer.name!r} a second time. Make the layer within the function: `lambda: BatchNorm()`."
+        )
     return layer
 
 
@@ -94,6 +99,13 @@ def named_and_options(kind: Norm) -> tuple[str | Callable | None, dict]:
         name, options = kind
     else:
         name, options = kind, {}
+    if isinstance(name, keras.layers.Layer):
+        raise TypeError(
+            f"`norm` must make a new layer for each place. Received: the layer {name!r}. Pass its class or a function "
+            f"that returns a new layer, such as `lambda: {type(name).__name__}()`."
+        )
+    if name is None and options:
+        raise ValueError(f"`norm=None` takes no options. Received: norm={kind!r}. Name a norm, or drop the options.")
     if name is None or callable(name) or (isinstance(name, str) and name in KINDS):
         return name, dict(options)
     near = difflib.get_close_matches(str(name), KINDS, n=1)
@@ -110,8 +122,9 @@ def normalize(x, kind: Norm, name: str, common: int | None = None):
         x: The tensor.
         kind: As in `build`.
         name: The name of the layer.
-        common: The largest number that divides the channels of all layers, for the advice in an error. Default: the
-            channels of `x`.
+        common: The largest number that divides the channels of all layers, for the advice in an error. Default: 4, of
+            which `blocks.scaled` makes multiples; or the channels of `x`, where they are no multiple: then an option
+            of the preset sets those of all layers.
 
     Raises:
         ValueError: Where the norm cannot normalize `x`; the message names the layer and what to do.
@@ -126,7 +139,7 @@ def normalize(x, kind: Norm, name: str, common: int | None = None):
     except ValueError as error:
         raise ValueError(
             f"`norm={kind!r}` cannot stand at {name!r}, where the input has the shape {x.shape}: {error} "
-            f"{fix_for(layer, common or x.shape[-1])}"
+            f"{fix_for(layer, common or (x.shape[-1] if x.shape[-1] % 4 else 4))}"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import numbers
 
 import keras
 
@@ -51,7 +52,7 @@ def preset(name: str) -> Preset:
     >>> preset("mlp_sigmoid").input_shape
     (28, 28, 1)
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         near = difflib.get_close_matches(str(name), PRESETS, n=1)
         raise ValueError(
             f"`name` must be one of {', '.join(list_presets())}. Received: {name!r}."
@@ -112,6 +113,10 @@ def build(
     entry = preset(name)
     named_and_options(norm)
     check_options(entry, options)
+    check_data_format(entry)
+    classes = None if classes is None else check_classes(classes)
+    input_shape = None if input_shape is None else check_input_shape(entry, input_shape)
+    width = None if width is None else check_width(width)
     card = None
     if weights is not None and weights not in entry.pretrained:
         card = shipped(entry, weights, norm)
@@ -120,9 +125,9 @@ def build(
         preprocessing = card.preprocessing() if preprocessing is None else preprocessing
     arguments = {
         "norm": norm,
-        "classes": check_classes(entry.classes if classes is None else classes),
-        "input_shape": check_input_shape(entry, entry.input_shape if input_shape is None else input_shape),
-        "width": check_width(1.0 if width is None else width),
+        "classes": entry.classes if classes is None else classes,
+        "input_shape": entry.input_shape if input_shape is None else input_shape,
+        "width": 1.0 if width is None else width,
         "preprocessing": check_preprocessing(preprocessing),
     }
     if entry.pretrained:
@@ -142,10 +147,19 @@ def check_options(entry: Preset, options: dict) -> None:
             )
 
 
+def check_data_format(entry: Preset) -> None:
+    data_format = keras.config.image_data_format()
+    if len(entry.input_shape) == 3 and data_format != "channels_last":
+        raise ValueError(
+            'Networks of images are built for image_data_format="channels_last". Received: '
+            f'"{data_format}". Call keras.config.set_image_data_format("channels_last") first.'
+        )
+
+
 def check_classes(classes) -> int:
     if not _is_int(classes) or classes < 2:
         raise ValueError(f"`classes` must be an int ≥ 2. Received: classes={classes!r}.")
-    return classes
+    return int(classes)
 
 
 def check_input_shape(entry: Preset, shape) -> tuple[int, ...]:
@@ -157,13 +171,13 @@ def check_input_shape(entry: Preset, shape) -> tuple[int, ...]:
         or not all(_is_int(size) and size >= 1 for size in shape)
     ):
         raise ValueError(f"`input_shape` must be {expected}. Received: input_shape={shape!r}.")
-    return tuple(shape)
+    return tuple(int(size) for size in shape)
 
 
 def check_width(width) -> float:
-    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 16:
+    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not 0 < width <= 16:
         raise ValueError(f"`width` must be a number in (0, 16]. Received: width={width!r}.")
-    return width
+    return float(width)
 
 
 def check_preprocessing(preprocessing):
@@ -176,4 +190,4 @@ def check_preprocessing(preprocessing):
 
 
 def _is_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

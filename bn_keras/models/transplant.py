@@ -27,6 +27,7 @@ from bn_keras.surgery.tree import layers_of
 NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 BATCH = (BatchNorm, keras.layers.BatchNormalization)
 LAYER = (LayerNorm, keras.layers.LayerNormalization)
+WEIGHTS = {"center": "β", "scale": "γ"}
 ARGUMENTS = ("axis", "momentum", "epsilon", "center", "scale")
 
 
@@ -73,9 +74,27 @@ def in_place_of(old: keras.layers.Layer, kind: Norm) -> tuple[Change, Row]:
     new = norm(with_arguments_of(old, kind))
     new.name, new.dtype_policy = name, old.dtype_policy
     if same_role(old, type(new)):
-        return put(new, values_for(old, new)), Row(name, class_name, "converted", f"to {type(new).__name__}")
+        values = values_for(old, new) if axes_of(old, old) == axes_of(new, old) else {}
+        why = lost_weights(old, new)
+        if why:
+            return put(new, values), Row(name, class_name, "dropped", why)
+        return put(new, values), Row(name, class_name, "converted", f"to {type(new).__name__}")
     why = f"its weights belong to other moments than those of {type(new).__name__}"
     return put(new, {}), Row(name, class_name, "dropped", why)
+
+
+def lost_weights(old: keras.layers.Layer, new: keras.layers.Layer) -> str:
+    """Why a layer of the same role cannot take all weights of another; nothing if it can."""
+    if axes_of(old, old) != axes_of(new, old):
+        return f"its weights belong to axis={old.axis}, and {type(new).__name__} has axis={new.axis}"
+    lost = [option for option in WEIGHTS if getattr(old, option) and not getattr(new, option)]
+    return " and ".join(f"{option}=False drops its {WEIGHTS[option]}" for option in lost)
+
+
+def axes_of(layer: keras.layers.Layer, before: keras.layers.Layer) -> set[int]:
+    """The axes of the weights of a layer in the place of another."""
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    return {axis % len(before.input.shape) for axis in axes}
 
 
 def put(layer: keras.layers.Layer, values: dict | None) -> Change:

@@ -151,6 +151,7 @@ def test_the_same_seed_gives_all_norms_the_same_kernels():
     ("name", "arguments", "words"),
     [
         ("resnet50", {"width": 0.5}, "`width` must be 1 for ResNet50"),
+        ("mobilenet", {"width": 0.01}, "`width` must be ≥ 0.03125 for MobileNet. Received: width=0.01"),
         ("inceptionv3", {"input_shape": (32, 80, 3)}, "`input_shape` must have a height and width ≥ 75"),
         ("mobilenetv2", {"norm": "group", "width": 0.35}, r"'bn_Conv1'.*\(None, 16, 16, 16\).*\[2, 4, 8\]"),
         ("mobilenetv2", {"norm": "instance", "width": 0.35}, "'block_13_depthwise_BN'.*each value"),
@@ -164,10 +165,15 @@ def test_what_a_network_does_not_have_is_refused(name, arguments, words):
         build(name, **{"input_shape": (32, 32, 3)} | arguments)
 
 
-def test_channels_first_is_refused(monkeypatch):
-    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
-    with pytest.raises(ValueError, match="set_image_data_format"):
-        build("mobilenet")
+def test_the_limits_are_those_of_preprocessed_images(downloads, random):
+    larger = keras.layers.Resizing(75, 75)
+    assert build("inceptionv3", preprocessing=larger, input_shape=(28, 28, 3)).input_shape == (None, 28, 28, 3)
+    with pytest.raises(ValueError, match="`input_shape` must have a height and width ≥ 75"):
+        build("inceptionv3", preprocessing=keras.layers.Resizing(8, 8))
+    with pytest.raises(ValueError, match="`preprocessing` must give images"):
+        build("resnet50", preprocessing=keras.layers.Flatten())
+    with pytest.raises(ConnectionError, match=r"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96.h5"):
+        build("mobilenetv2", weights="imagenet", width=0.35, preprocessing=keras.layers.Resizing(96, 96))
 
 
 @pytest.mark.parametrize("function", [function for function in MEMBERS if MEMBERS[function].preprocessing])

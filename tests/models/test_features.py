@@ -92,6 +92,13 @@ def test_a_stride_is_the_product_of_the_strides_of_the_layers():
     assert shapes(model) == {"stride_3": (10, 7, 2), "stride_7.5": (4, 4, 2), "stride_15": (2, 2, 2)}
 
 
+def test_a_stride_counts_where_the_image_is_one_pixel_high():
+    expected = {1: (1, 16, 4), 2: (1, 8, 8), 4: (1, 4, 16)}
+    found = shapes(build("resnet20", width=0.25, input_shape=(1, 16, 3)))
+    assert found == {f"stride_{stride}": shape for stride, shape in expected.items()}
+    assert list(shapes(build("resnet20", width=0.25, input_shape=(2, 2, 3)))) == ["stride_1", "stride_2", "stride_4"]
+
+
 def test_a_layer_that_is_called_twice_is_no_stage():
     images = keras.Input((8, 8, 2))
     twice = keras.layers.Conv2D(2, 3, padding="same")

@@ -59,7 +59,7 @@ def test_wrong_norms(kind, options, error, words):
 
 
 def test_groups_that_do_not_fit_name_the_layer_and_groups_that_do():
-    with pytest.raises(ValueError, match=r"'stem_norm'.*\(None, 28, 28, 24\).*\[2, 3, 4, 8\]"):
+    with pytest.raises(ValueError, match=r"'stem_norm'.*\(None, 28, 28, 24\).*\[2, 4\]"):
         build("inception_small", width=0.25, norm="group")
     model = build("inception_small", width=0.25, norm=("group", {"groups": 4}))
     assert np.isfinite(model(np.ones((2, 28, 28, 1), "float32"))).all()

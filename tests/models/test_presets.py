@@ -1,12 +1,13 @@
 """Presets: their size, their structure and the errors of `build`."""
 
 import itertools
+import re
 
 import keras
 import numpy as np
 import pytest
 
-from bn_keras import BatchNorm, LayerNorm
+from bn_keras import BatchNorm, LayerNorm, RMSNorm
 from bn_keras.models import build, list_presets, preset
 from bn_keras.models.blocks import scaled
 
@@ -95,6 +96,9 @@ def test_a_preset_tells_what_it_is():
         ("mlp_sigmod", {}, ValueError, "Did you mean 'mlp_sigmoid'?"),
         ("mlp_sigmoid", {"norm": "bach"}, ValueError, "Did you mean 'batch'?"),
         ("mlp_sigmoid", {"norm": lambda: 3}, TypeError, "must return a new keras layer"),
+        (["mlp_sigmoid"], {}, ValueError, "`name` must be one of"),
+        ("mlp_sigmoid", {"norm": BatchNorm()}, TypeError, "Received: the layer .* its class or a function"),
+        ("mlp_sigmoid", {"norm": (None, {"groups": 8})}, ValueError, "`norm=None` takes no options"),
         ("mlp_sigmoid", {"classes": 1}, ValueError, "`classes` must be an int ≥ 2"),
         ("mlp_sigmoid", {"input_shape": (28, 28)}, ValueError, "`input_shape` must be three ints"),
         ("mlp_sigmoid", {"depth": 3}, TypeError, "'mlp_sigmoid' has no option 'depth'"),
@@ -108,3 +112,43 @@ def test_a_preset_tells_what_it_is():
 def test_wrong_arguments(name, arguments, error, words):
     with pytest.raises(error, match=words.replace("?", r"\?")):
         build(name, **arguments)
+
+
+def test_a_norm_that_returns_one_layer_again_and_again_is_refused():
+    layer = BatchNorm()
+    for name in ("mlp_sigmoid", "mobilenet"):
+        with pytest.raises(TypeError, match="which returned '.*' a second time"):
+            build(name, norm=lambda: layer, input_shape=(32, 32, 3))
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_channels_first_is_refused(name, monkeypatch):
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+    if name == "transformer_small":
+        assert build(name, depth=1, input_shape=(4,)).output_shape == (None, 4, 65)
+    else:
+        with pytest.raises(ValueError, match="set_image_data_format"):
+            build(name)
+
+
+def test_integers_of_numpy_are_integers():
+    model = build("mlp_sigmoid", classes=np.int64(3), input_shape=tuple(np.int32([4, 4, 1])), width=np.float32(0.5))
+    assert (model.input_shape, model.output_shape) == ((None, 4, 4, 1), (None, 3))
+    assert model.get_layer("hidden_1").units == 48
+    assert build("mlp_sigmoid", weights="digits", classes=np.int64(10)).output_shape == (None, 10)
+
+
+@pytest.mark.parametrize("norm", [("batch", {"center": False}), RMSNorm, lambda: BatchNorm(center=False), "rms"])
+@pytest.mark.parametrize("name", ["mlp_sigmoid", "vgg_small", "mobilenet"])
+def test_a_linear_layer_has_a_bias_where_its_norm_has_no_offset(name, norm):
+    model = build(name, norm=norm, width=0.25, input_shape=(32, 32, 3))
+    assert all(layer.use_bias for layer in model.layers if hasattr(layer, "use_bias"))
+
+
+@pytest.mark.parametrize("name", ["bn_inception", "inception_small", "vgg_small", "resnet20"])
+@pytest.mark.parametrize("width", [0.3, 0.55])
+def test_the_groups_that_an_error_advises_fit_all_layers(name, width):
+    with pytest.raises(ValueError, match="Choose a number of groups") as error:
+        build(name, norm=("group", {"groups": 3}), width=width, input_shape=(32, 32, 3))
+    groups = int(re.search(r'\{"groups": (\d+)\}\)\.$', str(error.value))[1])
+    build(name, norm=("group", {"groups": groups}), width=width, input_shape=(32, 32, 3))

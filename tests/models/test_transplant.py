@@ -70,6 +70,30 @@ def test_options_overrule_the_arguments_of_keras_and_a_callable_is_taken_as_it_i
     assert (model.get_layer("after_plain").groups, model.get_layer("after_biased").scale) == (4, False)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "names", "why"),
+    [
+        ("scale", False, ["after_plain", "after_sum"], "scale=False drops its γ"),
+        ("center", False, ["after_plain", "after_biased", "after_sum"], "center=False drops its β"),
+        (
+            "axis",
+            2,
+            ["after_plain", "after_biased", "after_sum"],
+            "its weights belong to axis=-1, and BatchNorm has axis=2",
+        ),
+    ],
+)
+def test_an_option_that_drops_trained_weights_is_reported(option, value, names, why, network):
+    with pytest.warns(UserWarning, match=rf"those of {len(names) + 1} layers \({names[0]}, {names[1]}, "):
+        model = transplanted(network, ("batch", {option: value}), classes=4, pretrained=True)
+    dropped = [row for row in surgery.report(model).of("dropped") if row.kind == "BatchNormalization"]
+    assert [row.layer for row in dropped] == names
+    assert {row.why for row in dropped} == {why}
+    if option != "axis":
+        kept = model.get_layer("after_plain").moving_mean
+        np.testing.assert_array_equal(kept, network.get_layer("after_plain").moving_mean)
+
+
 def test_renormalization_starts_from_the_moving_statistics(network):
     layer, old = transplanted(network, "renorm", classes=4).get_layer("after_plain"), network.get_layer("after_plain")
     np.testing.assert_array_equal(layer.renorm_mean, old.moving_mean)
