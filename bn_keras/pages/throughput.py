@@ -35,7 +35,7 @@ class Size:
     large: int
 
 
-FULL = Size(widths=(1.0, 0.25), steps=30, rounds=7, images=IMAGES, large=224)
+FULL = Size(widths=(1.0, 0.25), steps=20, rounds=5, images=IMAGES, large=224)
 QUICK = Size(widths=(0.1,), steps=2, rounds=2, images=40, large=32)
 
 
