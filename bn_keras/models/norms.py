@@ -47,6 +47,10 @@ def norm(kind: Norm, **options) -> keras.layers.Layer:
     | `"rms"` | `RMSNorm()` |
     | `"decorrelated"` | `DecorrelatedBatchNorm()`, one group |
 
+    Batch renormalization corrects each batch by the moving statistics, which start at 0 and 1: without limits the first
+    steps hardly normalize. `("renorm", {"renorm_clipping": {"rmax": 3.0, "rmin": 1 / 3, "dmax": 5.0}})` bounds the
+    correction, as its paper does.
+
     Args:
         kind: One of `norms()`; or a pair of a name and a dict of options, `("group", {"groups": 8})`; or a callable
             that returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.

@@ -88,7 +88,8 @@ def build(
         width: Multiplies the number of units or channels of every hidden layer, > 0. Default: that of the weights,
             or 1.
         preprocessing: A layer that the model applies to its inputs first, so that it travels in every exported file.
-            Default: that of the weights, none for new weights; `False` for none.
+            Adapt a layer such as `Normalization` before. Default: that of the weights, none for new weights; `False`
+            for none.
         **options: Further arguments of the preset; `preset(name).options` lists them with their defaults.
 
     Returns:

@@ -29,8 +29,10 @@ SMALL = {
 DEFAULT = {"width": 0.125, "input_shape": (16, 16, 3)}
 # Built and called, but neither trained nor saved: their blocks are those of another network.
 REPETITIONS = ("bn_inception", "resnet56", "resnet110", "resnet50")
-# Batch norm by other arguments: built and called in the families of Keras, trained and saved in the networks of ours.
+# Batch norm by other arguments: built and called in the families of Keras and in deep networks of ours, trained and
+# saved in the others.
 KINDS_OF_BATCH_NORM = ("sync", "ghost", "renorm")
+DEEP = ("bn_inception_slim",)
 FAMILIES = [
     "ResNet50", "ResNet50V2", "InceptionV3", "InceptionResNetV2", "Xception", "MobileNet", "MobileNetV2",
     "MobileNetV3Small", "DenseNet121", "NASNetMobile", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny",
@@ -56,7 +58,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", OWN)
 def test_a_network_takes_the_norm(name, norm, random, tmp_path):
     make = functools.partial(build, name, norm=with_groups(norm, 4), **SMALL.get(name, DEFAULT))
-    check(name, norm, make, random, tmp_path)
+    check(name, norm, make, random, tmp_path, called_alone=name in DEEP and norm in KINDS_OF_BATCH_NORM)
 
 
 @pytest.mark.parametrize("norm", norms())
