@@ -58,8 +58,8 @@ evaluation and checkpoints are not counted. The ratio is the median over the rou
 
 {table(SPEED_COLUMNS, speeds, left=2)}
 
-`fit` compiles with XLA unless `jit_compile=False` is given. `steps_per_execution` moves its loop into the graph, as
-`bn-keras train` always does.
+`steps_per_execution` moves the loop of `fit` into the graph, as `bn-keras train` always does. What is left of the ratio
+in that row is the difference between the batch norm layers.
 
 ## Input
 
