@@ -4,6 +4,8 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from bn_keras.experiments.augmentation import AUGMENTATIONS
 from bn_keras.experiments.fields import RecipeError, is_int, is_real, require, require_int, require_rate, require_seed
 from bn_keras.experiments.optimizers import OPTIMIZERS, SCHEDULES
@@ -72,6 +74,10 @@ class TrainingRecipe:
     seed: int = 0
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):  # JSON holds Python's own numbers
+                object.__setattr__(self, field.name, value.item())
         preset(self.preset)
         require("data", isinstance(self.data, str) and bool(self.data), "the name of a data set", self.data)
         self._check_network()
