@@ -1,7 +1,6 @@
 """The command `bn-keras train`."""
 
 import ast
-import math
 import sys
 
 import click
@@ -112,6 +111,8 @@ def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout,
     """
     if epochs is not None and changes["steps"] is not None:
         raise click.UsageError("--epochs and --steps exclude each other. Give one of them.")
+    if epochs is not None and epochs < 1:
+        raise click.UsageError(f"--epochs must be an int ≥ 1. Received: {epochs}.")
     changes["options"] = dict(changes["options"]) or None
     changes = {field: value for field, value in changes.items() if value is not None or field == "norm"}
     if click.get_current_context().get_parameter_source("norm").name == "DEFAULT":
@@ -120,8 +121,9 @@ def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout,
         from bn_keras import experiments
         from bn_keras.cli.terminal import Progress, console
 
-        whole = changes if epochs is None else {key: changes[key] for key in changes if key != "evaluate_every"}
-        recipe = recipe_of(preset, data, whole)
+        # Values that depend on the number of steps wait for the data, which says how many an epoch has.
+        waiting = ("warmup", "evaluate_every") if epochs is not None else ()
+        recipe = recipe_of(preset, data, {field: value for field, value in changes.items() if field not in waiting})
         kept = f"{out} keeps the last checkpoints; the same command with --resume continues."
         usage = (experiments.DataError, experiments.NetworkError, experiments.RecipeError)
         with explained(usage, kept), Progress(console(), patient=True) as progress:
@@ -156,11 +158,18 @@ def strategy_of(kind, replicas, join_timeout):
 
 def lengths(data, recipe, epochs, changes):
     """Steps for a number of epochs; an evaluation after each unless the user says otherwise."""
-    if epochs < 1:
-        raise click.UsageError(f"--epochs must be an int ≥ 1. Received: {epochs}.")
-    steps = max(1, data.train.examples // recipe.batch_size)
-    every = changes.get("evaluate_every", steps)
-    return {"steps": math.ceil(steps * epochs / every) * every, "evaluate_every": every}
+    of_one = max(1, data.train.examples // recipe.batch_size)
+    steps, every = of_one * epochs, changes.get("evaluate_every", of_one)
+    if every < 1:
+        raise click.UsageError(f"--evaluate-every must be an int ≥ 1. Received: {every}.")
+    every = min(every, steps)
+    nearest = max(1, round(steps / every)) * every
+    if nearest != steps:
+        click.echo(
+            f"{epochs:,} epochs are {steps:,} steps; the run has {nearest:,}, the nearest multiple of "
+            f"--evaluate-every {every:,}."
+        )
+    return {"steps": nearest, "evaluate_every": every}
 
 
 def attempt(recipe, out, strategy, data, resume, progress, restarts):

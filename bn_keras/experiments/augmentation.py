@@ -3,12 +3,12 @@
 import keras
 
 AUGMENTATIONS = {
-    "flip": lambda: [keras.layers.RandomFlip("horizontal")],
-    "shift": lambda: [keras.layers.RandomTranslation(0.1, 0.1, fill_mode="constant")],
-    "rotate": lambda: [keras.layers.RandomRotation(15 / 360, fill_mode="constant")],
-    "zoom": lambda: [keras.layers.RandomZoom(0.1, fill_mode="constant")],
-    "contrast": lambda: [keras.layers.RandomContrast(0.2, value_range=(0, 255))],
-    "brightness": lambda: [keras.layers.RandomBrightness(0.2, value_range=(0, 255))],
+    "flip": lambda largest: [keras.layers.RandomFlip("horizontal")],
+    "shift": lambda largest: [keras.layers.RandomTranslation(0.1, 0.1, fill_mode="constant")],
+    "rotate": lambda largest: [keras.layers.RandomRotation(15 / 360, fill_mode="constant")],
+    "zoom": lambda largest: [keras.layers.RandomZoom(0.1, fill_mode="constant")],
+    "contrast": lambda largest: [keras.layers.RandomContrast(0.2, value_range=(0, largest))],
+    "brightness": lambda largest: [keras.layers.RandomBrightness(0.2, value_range=(0, largest))],
 }
 MEANING = {
     "flip": "left to right, half of the images",
@@ -20,9 +20,11 @@ MEANING = {
 }
 
 
-def make_augmentation(names: tuple[str, ...], input_shape: tuple[int, ...]) -> keras.Sequential | None:
-    """A model that augments raw images, (batch, height, width, channels) in [0, 255]; `None` for no names."""
+def make_augmentation(
+    names: tuple[str, ...], input_shape: tuple[int, ...], largest: int = 255
+) -> keras.Sequential | None:
+    """A model that augments raw images, (batch, height, width, channels) in [0, largest]; `None` for no names."""
     if not names:
         return None
-    layers = [layer for name in names for layer in AUGMENTATIONS[name]()]
+    layers = [layer for name in names for layer in AUGMENTATIONS[name](largest)]
     return keras.Sequential([keras.Input(input_shape), *layers], name="augmentation")

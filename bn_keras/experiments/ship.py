@@ -70,7 +70,7 @@ def texts_of(field: str, value: object) -> list[str]:
     if field == "norm":
         name, options = named_and_options(value)
         return [":".join([name or "none", *([",".join(f"{k}={v!r}" for k, v in options.items())] if options else [])])]
-    return [f"{value:g}" if isinstance(value, float) else str(value)]
+    return [f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)]
 
 
 def ship(recipe: TrainingRecipe, run: pathlib.Path, folder: pathlib.Path, data_dir: str | None = None) -> Card:

@@ -53,10 +53,16 @@ def train_on_piece(parts: Parts, inputs, labels):
             loss = mean_loss(parts.model, x, labels[own]) / (parts.replicas * count)
             scaled = parts.optimizer.scale_loss(loss)
         new = tape.gradient(scaled, variables)
-        gradients = new if gradients is None else [a + b for a, b in zip(gradients, new, strict=True)]
+        gradients = new if gradients is None else summed(gradients, new)
         total += loss
     parts.optimizer.apply(clipped(gradients, parts), variables)
     return tf.cast(total, tf.float32)
+
+
+def summed(gradients: list, others: list) -> list:
+    """Sums of gradients; those of embeddings are sparse, and TensorFlow has no sum for them."""
+    pairs = zip(gradients, others, strict=True)
+    return [tf.convert_to_tensor(one) + tf.convert_to_tensor(other) for one, other in pairs]
 
 
 def clipped(gradients: list, parts: Parts) -> list:

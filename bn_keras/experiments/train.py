@@ -72,32 +72,36 @@ def train(
     """
     watcher = watcher or Watcher()
     strategy = strategy or tf.distribute.get_strategy()
-    out = pathlib.Path(out)
+    out = pathlib.Path(out).expanduser()
     stored = FILE.read_to_resume(out / RESULTS, resume)
     if stored:
         check_same(out / RESULTS, stored["recipe"], recipe.to_dict())
         if stored.get("outcome"):
             return stored
+    else:
+        check_no_checkpoints(out / "checkpoints")
     data = data or load(recipe.data, data_dir, image_size=recipe.image_size)
+    facts = facts_of(data)
+    if stored:  # the results of earlier versions hold fewer facts
+        check_same(out / RESULTS, stored["data"], {name: facts[name] for name in facts if name in stored["data"]})
     with losses_explained(strategy):
-        check_same_on_workers(strategy, {**recipe.to_dict(), "data": fingerprint(data)})
+        check_same_on_workers(strategy, {**recipe.to_dict(), "data": facts["fingerprint"]})
         trainer = Trainer(recipe, data, strategy)
         folder = pathlib.Path(folder_to_write(strategy, out))
-        return Run(trainer, out, folder, stored, watcher).to_the_end()
+        results = stored or new_results(trainer, facts)
+        return Run(trainer, out, folder, results, watcher).to_the_end()
 
 
 class Run:
     """A run under way: what is stored after each evaluation."""
 
-    def __init__(
-        self, trainer: Trainer, out: pathlib.Path, folder: pathlib.Path, stored: dict | None, watcher: Watcher
-    ):
+    def __init__(self, trainer: Trainer, out: pathlib.Path, folder: pathlib.Path, results: dict, watcher: Watcher):
         self.trainer, self.recipe, self.folder, self.watcher = trainer, trainer.recipe, folder, watcher
-        self.results = stored or new_results(trainer)
+        self.results = results
         self.checkpoints = Checkpoints(trainer, out / "checkpoints", folder / "checkpoints")
         self.trainer.start()
         self.notes = [trainer.data.summary, *skipped_lines(trainer.data)]
-        step, seconds = self.checkpoints.restore(self.notes.append) if stored else (0, 0.0)
+        step, seconds = self.checkpoints.restore(self.notes.append)
         check_same_on_workers(trainer.strategy, {"checkpoint": step})
         self.trainer.begin_at(step)
         self.begin(step, seconds)
@@ -198,18 +202,32 @@ def written_or_explained(folder: pathlib.Path) -> Iterator[None]:
         ) from None
 
 
-def new_results(trainer: Trainer) -> dict:
-    data = trainer.data
+def check_no_checkpoints(folder: pathlib.Path) -> None:
+    """Refuses a new run where another one's checkpoints are: it would remove its own as the older ones."""
+    if Checkpoints.steps(folder):
+        raise ResultsError(
+            f"{str(folder)!r} holds checkpoints of a run whose results.json is missing. Choose another --out, or "
+            "remove the folder."
+        )
+
+
+def facts_of(data: Data) -> dict:
+    """The data set, as the results hold it."""
+    return {
+        "name": data.name,
+        "training_examples": data.train.examples,
+        "test_examples": data.test.examples,
+        "input_shape": list(data.input_shape),
+        "classes": data.classes,
+        "skipped": len(data.skipped),
+        "fingerprint": fingerprint(data),
+    }
+
+
+def new_results(trainer: Trainer, facts: dict) -> dict:
     return {
         "recipe": trainer.recipe.to_dict(),
-        "data": {
-            "name": data.name,
-            "training_examples": data.train.examples,
-            "test_examples": data.test.examples,
-            "input_shape": list(data.input_shape),
-            "classes": data.classes,
-            "skipped": len(data.skipped),
-        },
+        "data": facts,
         **provenance(),
         "replicas": trainer.strategy.num_replicas_in_sync,
         "parameters": trainer.model.count_params(),
@@ -234,7 +252,8 @@ def line_of(row: dict) -> str:
 
 
 def fingerprint(data: Data) -> str:
-    """What must be the same on all workers: the arrays in memory, or the numbers of examples of streams."""
-    arrays = [part for split in (data.train, data.test) for part in (split.inputs, split.labels) if part is not None]
-    counts = f"{data.train.examples}+{data.test.examples}"
-    return f"{counts}, {digest(*arrays)}" if arrays else counts
+    """What must be the same on all workers and in a resumed run: the arrays in memory, or the files of streams."""
+    splits = (data.train, data.test)
+    arrays = [part for split in splits for part in (split.inputs, split.labels) if part is not None]
+    content = digest(*arrays) if arrays else ", ".join(split.source.identity() for split in splits)
+    return f"{data.train.examples}+{data.test.examples}, {content}"

@@ -61,7 +61,7 @@ class Trainer:
             self.schedule = make_schedule(recipe.schedule, recipe.steps, recipe.warmup)
             self.optimizer = make_optimizer(recipe.optimizer, self.schedule, self.model, recipe.weight_decay)
             with dtype_policy("float32"):
-                self.augmentation = make_augmentation(recipe.augment, data.input_shape)
+                self.augmentation = make_augmentation(recipe.augment, data.input_shape, data.largest)
         self.first_state = [variable.numpy() for variable in self.optimizer.variables]
         self.feed = make_feed(data.train, recipe.batch_size, self.strategy)
         parts = Parts(self.model, self.optimizer, self.augmentation, self.strategy, recipe)

@@ -82,6 +82,23 @@ def test_epochs_are_passes_over_the_training_examples(tmp_path):
     assert (recipe["steps"], recipe["evaluate_every"]) == (28, 7)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "steps", "every", "words"),
+    [
+        (("--epochs", "80", "--warmup", "1100"), 1120, 14, ""),
+        (("--epochs", "2", "--evaluate-every", "500"), 28, 28, ""),
+        (("--epochs", "2", "--evaluate-every", "9"), 27, 9, "2 epochs are 28 steps; the run has 27"),
+        (("--epochs", "2", "--evaluate-every", "16"), 32, 16, "2 epochs are 28 steps; the run has 32"),
+    ],
+)
+def test_epochs_with_other_lengths(tmp_path, arguments, steps, every, words):
+    code, printed = typed("train", "mlp_sigmoid", *arguments, "--batch-size", "100", "--out", tmp_path)
+    assert code == 0, printed
+    recipe = json.loads((tmp_path / "results.json").read_text())["recipe"]
+    assert (recipe["steps"], recipe["evaluate_every"]) == (steps, every)
+    assert words in " ".join(printed.split())
+
+
 def test_a_folder_of_images(tmp_path):
     random = np.random.default_rng(0)
     for part, count in (("train", 8), ("test", 4)):
@@ -123,6 +140,8 @@ def test_divergence_is_a_failure_with_advice(tmp_path):
         ((*TINY, "--evaluate-every", "3"), "--steps must be a multiple of evaluate_every=3."),
         ((*TINY, "--epochs", "3"), "--epochs and --steps exclude each other."),
         (("train", "mlp_sigmoid", "--epochs", "0"), "--epochs must be an int ≥ 1."),
+        (("train", "mlp_sigmoid", "--epochs", "1", "--warmup", "23"), "--warmup must be less than steps=23."),
+        (("train", "mlp_sigmoid", "--epochs", "1", "--evaluate-every", "0"), "--evaluate-every must be an int ≥ 1."),
         ((*TINY, "--batch-size", "7", "--accumulate", "2"), "--batch-size must be a multiple of accumulate=2."),
         ((*TINY, "--replicas", "2"), "--replicas must be None, or an int with kind='mirrored'."),
         ((*TINY, "--join-timeout", "0"), None),

@@ -17,6 +17,7 @@ import pytest
 from bn_keras.experiments import ResultsError, load, train, training_recipe
 from bn_keras.experiments.train import Run
 from bn_keras.lab.watcher import Watcher
+from tests.experiments.data.folders import write_folder, write_picture
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -189,6 +190,47 @@ def test_a_run_is_not_overwritten_and_resumes_with_its_own_recipe_alone(tmp_path
 def test_a_finished_run_is_returned(whole):
     out, results = whole
     assert train(recipe_of(), out, resume=True) == results
+
+
+def test_a_run_resumes_with_its_own_data_alone(tmp_path):
+    write_folder(tmp_path / "pets", {"cat": 10, "dog": 10})
+    recipe = training_recipe("mlp_sigmoid", f"folder:{tmp_path / 'pets'}", steps=4, evaluate_every=1, batch_size=4)
+    interrupted(recipe, tmp_path / "run", after=3)
+    write_picture(tmp_path / "pets" / "dog" / "more.png", 99)
+    with pytest.raises(ResultsError, match="made with training_examples=16, not 17"):
+        train(recipe, tmp_path / "run", resume=True)
+    (tmp_path / "pets" / "dog" / "more.png").rename(tmp_path / "pets" / "dog" / "000.png")
+    with pytest.raises(ResultsError, match="made with fingerprint="):
+        train(recipe, tmp_path / "run", resume=True)
+
+
+def test_a_run_without_results_does_not_take_the_checkpoints_of_another(tmp_path):
+    interrupted(recipe_of(), tmp_path)
+    (tmp_path / "results.json").unlink()
+    for resume in (False, True):
+        with pytest.raises(ResultsError, match=r"checkpoints' holds checkpoints of a run whose results.json is miss"):
+            train(recipe_of(seed=1), tmp_path, resume=resume)
+
+
+def test_a_run_that_was_killed_after_its_target_trains_no_further(tmp_path):
+    recipe = recipe_of(target=0.2, steps=1000, learning_rate=1.0)
+    whole = train(recipe, tmp_path)
+    (tmp_path / "model.keras").unlink()
+    (tmp_path / "results.json").write_text(json.dumps(whole | {"outcome": None}))
+    assert train(recipe, tmp_path, resume=True) == whole
+    assert (tmp_path / "model.keras").exists()
+
+
+def test_the_numbers_of_a_recipe_may_be_numpys(tmp_path):
+    recipe = recipe_of(steps=np.int64(2), evaluate_every=np.int32(1), learning_rate=np.float32(0.25))
+    train(recipe, tmp_path)
+    assert train(recipe, tmp_path, resume=True)["recipe"]["learning_rate"] == 0.25
+
+
+def test_the_home_directory_in_the_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    train(recipe_of(steps=1, evaluate_every=1), "~/my run")
+    assert (tmp_path / "my run" / "model.keras").exists()
 
 
 def test_the_target_ends_a_run(tmp_path):

@@ -108,6 +108,30 @@ def test_accumulation_takes_the_statistics_of_each_part(digits):
     assert abs(whole[-1].loss - parts[-1].loss) > 1e-4
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_accumulation_of_sparse_gradients(tmp_path, clip_norm):
+    (tmp_path / "text").write_text("The quick brown fox jumps over the lazy dog. " * 40)
+    data = load(f"text:{tmp_path / 'text'}", length=8)
+    recipe = training_recipe(
+        "transformer_small", data.name, steps=2, evaluate_every=2, batch_size=8, clip_norm=clip_norm, optimizer="sgd",
+        options={"depth": 1, "units": 8, "heads": 2}, learning_rate=0.5, width=1.0,
+    )  # fmt: skip
+    whole, parts = (
+        list(Trainer(dataclasses.replace(recipe, accumulate=count), data).run())[-1].loss for count in (1, 4)
+    )
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+
+def test_brightness_stays_in_the_range_of_the_images(digits):
+    augmentation = trainer_of(digits, augment=("brightness", "contrast")).augmentation
+    images = digits.train.inputs[:64].astype("float32")
+    changed = augmentation(images, training=True).numpy()
+    assert 0.1 < np.abs(changed - images).max() < 16
+    assert changed.min() >= 0
+    assert changed.max() <= 16
+    assert (changed.std((1, 2, 3)) > 1).all(), "no image is lost"
+
+
 def test_a_stream_trains_as_the_arrays_do(digits):
     trainer = trainer_of(digits, augment=("shift",))
     from_arrays = [(e.loss, e.accuracy) for e in trainer.run()]

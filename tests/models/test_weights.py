@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from bn_keras.experiments import load
+from bn_keras.experiments import load, training_recipe
 from bn_keras.experiments.ship import LICENSES, SHIPPED, command_of, ship
 from bn_keras.models import build, preset, weights
 from bn_keras.models.norms import named_and_options
@@ -142,3 +142,8 @@ def test_shipping_trains_and_writes_weights_that_load(tmp_path, monkeypatch):
 def test_every_preset_of_a_card_exists():
     for card in CARDS:
         assert preset(card.preset).name == card.preset
+
+
+def test_the_command_of_a_recipe_has_all_digits_of_its_numbers():
+    recipe = training_recipe("mlp_sigmoid", steps=10, learning_rate=0.123456789, weight_decay=1e-4, clip_norm=2.0)
+    assert "--learning-rate 0.123456789 --weight-decay 0.0001 --clip-norm 2 " in command_of(recipe)

@@ -31,6 +31,7 @@ class Data:
         summary: One sentence: examples, shape, classes, size, and why they are in memory or streamed; a str.
         class_names: The names of the classes, or the characters of the tokens; strings in the order of the labels.
         skipped: The files that `load` left out because they could not be decoded; paths below the data set's folder.
+        largest: The largest value that a pixel can have; an int.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Data:
     summary: str = ""
     class_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    largest: int = 255
 
     @property
     def is_text(self) -> bool:

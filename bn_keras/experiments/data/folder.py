@@ -1,7 +1,9 @@
 """Images in class folders: every file is an example that any worker can read by its index."""
 
 import dataclasses
+import hashlib
 import itertools
+import os
 import pathlib
 
 import numpy as np
@@ -33,8 +35,13 @@ class Files:
         return tf.data.Dataset.from_generator(batches, output_signature=(tf.TensorSpec([batch_size], tf.int32),))
 
     def stored(self) -> tf.data.Dataset:
-        """All indices, in the order of class and file name."""
+        """All indices, in the order of `paths`."""
         return tf.data.Dataset.range(len(self.labels), output_type=tf.int32)
+
+    def identity(self) -> str:
+        """The names of the files and their classes' folders, and the labels."""
+        names = [b"/".join(path.split(b"/")[-2:]) for path in self.paths.numpy()]
+        return hashlib.sha256(b"\0".join([*names, self.labels.numpy().tobytes()])).hexdigest()[:16]
 
     def decode(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The image and the label at an index."""
@@ -60,6 +67,7 @@ def load_folder(name: str, path: str, image_size: tuple[int, int] | None, memory
         pictures |= shapes
         skipped += [file.relative_to(root).as_posix() for file in (*corrupt, *part.other)]
     train, test = parts if len(parts) == 2 else held_out(parts[0])
+    test = mixed(test)
     size = image_size or common_size(pictures)
     channels = max(picture.channels for picture in pictures.values())
     shape = (*size, channels)
@@ -104,6 +112,11 @@ def held_out(part):
     return rows_of(part, rest), rows_of(part, sorted(chosen))
 
 
+def mixed(part):
+    """A part in a fixed random order: an evaluation on its first examples sees all classes."""
+    return rows_of(part, np.random.default_rng(0).permutation(len(part.labels)))
+
+
 def rows_of(part: Part, rows) -> Part:
     """Some of the files of a part."""
     paths, labels = (tuple(each[row] for row in rows) for each in (part.paths, part.labels))
@@ -124,5 +137,5 @@ def common_size(pictures):
 
 def stream_of(part, shape, resize):
     with tf.device("CPU:0"):  # where tf.data gathers them
-        paths, labels = tf.constant([str(path) for path in part.paths]), tf.constant(part.labels, tf.int32)
+        paths, labels = tf.constant([os.fsencode(path) for path in part.paths]), tf.constant(part.labels, tf.int32)
     return StreamSplit(len(part.paths), Files(paths, labels, shape, resize))

@@ -52,6 +52,10 @@ class Records:
             read_config=tfds.ReadConfig(try_autocache=False),
         )
 
+    def identity(self) -> str:
+        """The name, configuration and version of the set."""
+        return f"{self.builder.info.full_name} {self.split}"
+
     def decode(self, contents: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The image and the label of a record."""
         feature = self.builder.info.features[self.builder.info.supervised_keys[0]]

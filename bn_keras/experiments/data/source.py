@@ -112,4 +112,5 @@ def load_digits(size, memory_limit):
         ArraySplit(test_images, test_labels),
         described(DIGITS, (len(train_labels), len(test_labels)), inputs, bytes_of_all, memory_limit),
         tuple("0123456789"),
+        largest=16,
     )

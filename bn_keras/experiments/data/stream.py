@@ -19,6 +19,9 @@ class Source(Protocol):
     def stored(self) -> tf.data.Dataset:
         """One pass over the undecoded examples in stored order."""
 
+    def identity(self) -> str:
+        """Text that differs where the examples do, as far as it can be told without reading them."""
+
     def decode(self, *example: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The uint8 image and the int32 label of one undecoded example."""
 

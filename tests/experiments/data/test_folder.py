@@ -1,5 +1,6 @@
 """Folders of images: layouts, corrupt files, sizes, and an error for each mistake."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -23,7 +24,7 @@ def test_the_test_folder_is_the_test(tmp_path, test):
     assert data.classes == 2
     assert files_of(data, "train") == [3, 4, 0, 1, 2], "by class and name"
     assert data.train.labels.tolist() == [0, 0, 1, 1, 1]
-    assert data.test.labels.tolist() == [0, 0, 1]
+    assert sorted(data.test.labels.tolist()) == [0, 0, 1]
     assert data.input_shape == (6, 5, 3)
 
 
@@ -34,6 +35,32 @@ def test_a_fifth_of_every_class_is_held_out(tmp_path):
     assert np.bincount(data.train.labels).tolist() == [16, 8, 1, 5]
     assert sorted(files_of(data, "train") + files_of(data, "test")) == list(range(38))
     assert files_of(load(f"folder:{tmp_path}"), "test") == files_of(data, "test")
+
+
+@pytest.mark.parametrize("memory_limit", [2**20, 0])
+def test_the_first_test_images_are_of_all_classes(tmp_path, memory_limit):
+    write_folder(tmp_path / "train", {"cat": 2, "dog": 2})
+    write_folder(tmp_path / "test", {"cat": 20, "dog": 20})
+    data = load(f"folder:{tmp_path}", memory_limit=memory_limit)
+    labels = next(iter(data.test.once(12)))[1].numpy()
+    assert 3 <= labels.sum() <= 9
+    np.testing.assert_array_equal(next(iter(load(f"folder:{tmp_path}").test.once(12)))[1], labels)
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    write_folder(tmp_path, {"cat": 5, "dog": 5})
+    (tmp_path / "cat" / "000.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/cat/\xff.png"))
+    assert load(f"folder:{tmp_path}").train.examples == 8
+
+
+def test_the_identity_of_a_stream_follows_the_names_and_classes_of_its_files(tmp_path):
+    def identity(root):
+        return load(f"folder:{root}", memory_limit=0).train.source.identity()
+
+    first = identity(write_folder(tmp_path / "one", {"cat": 5, "dog": 5}))
+    assert identity(write_folder(tmp_path / "copy", {"cat": 5, "dog": 5})) == first
+    assert identity(write_folder(tmp_path / "other", {"cat": 5, "emu": 5})) != first
+    assert identity(write_folder(tmp_path / "shift", {"cat": 6, "dog": 4})) != first
 
 
 def test_corrupt_files_are_named_and_skipped(tmp_path):
