@@ -79,7 +79,7 @@ def test_epochs_are_passes_over_the_training_examples(tmp_path):
     code, printed = typed("train", "mlp_sigmoid", "--epochs", "1", "--evaluate-every", "7", "--out", tmp_path / "more")
     assert code == 0, printed
     recipe = json.loads((tmp_path / "more" / "results.json").read_text())["recipe"]
-    assert (recipe["steps"], recipe["evaluate_every"]) == (28, 7)
+    assert (recipe["steps"], recipe["evaluate_every"]) == (21, 7)
 
 
 @pytest.mark.parametrize(
