@@ -84,7 +84,7 @@ def usage_error():
     except experiments.RecipeError as error:
         option = OPTION_OF_FIELD.get(error.field, "--" + error.field.replace("_", "-"))
         raise click.UsageError(f"{option} must be {error.expected}. Received: {error.received!r}.") from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # a layer raises a TypeError for an option of a wrong type
         raise click.UsageError(str(error)) from None
 
 

@@ -148,6 +148,7 @@ def test_divergence_is_a_failure_with_advice(tmp_path):
         ((*TINY, "--data", "folder:nowhere"), "nowhere"),
         ((*TINY, "--data", "minst"), "mnist"),
         ((*TINY, "--norm", "group:groups=5"), "groups"),
+        ((*TINY, "--norm", "batch:momentum=high"), "`momentum` must be in [0, 1]. Received: momentum='high'"),
         (("train", "transformer_small", "--steps", "10"), "'transformer_small' cannot be built for the data 'digits'"),
     ],
 )
