@@ -1,12 +1,23 @@
-"""Scripts that tests run in processes of their own, and what they print last: `RESULT` and a line of JSON."""
+"""Scripts that tests run in processes of their own, which print `RESULT` and a line of JSON last; free ports."""
 
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
 
 
 def start(arguments, cwd=ROOT, **settings):

@@ -22,8 +22,7 @@ from bn_keras.export.preprocessing import PREPROCESSING, preprocessor
 from bn_keras.export.signature import signature_of
 from bn_keras.models import build
 from tests.distribution.collectives import collectives
-from tests.distribution.test_multi_worker import free_ports
-from tests.processes import results_of, start
+from tests.processes import free_ports, results_of, start
 
 MISSING = [name for name in ("tf2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 ONNX = pytest.param(

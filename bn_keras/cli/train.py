@@ -1,7 +1,6 @@
 """The command `bn-keras train`."""
 
 import ast
-import sys
 
 import click
 
@@ -181,7 +180,6 @@ def attempt(recipe, out, strategy, data, resume, progress, restarts):
         return experiments.train(recipe, out, strategy=strategy, data=data, resume=resume, watcher=progress)
     except experiments.LostWorkerError as error:
         click.echo(str(error), err=True)
-        sys.stdout.flush()
         restart(restarts)
         raise click.ClickException(f"Gave up after {restarts} restarts. Continue with --resume.") from None
     except experiments.ClusterError as error:

@@ -10,14 +10,6 @@ AUGMENTATIONS = {
     "contrast": lambda largest: [keras.layers.RandomContrast(0.2, value_range=(0, largest))],
     "brightness": lambda largest: [keras.layers.RandomBrightness(0.2, value_range=(0, largest))],
 }
-MEANING = {
-    "flip": "left to right, half of the images",
-    "shift": "up to a tenth of the height and the width, zeros come in",
-    "rotate": "up to 15 degrees, zeros come in",
-    "zoom": "up to a tenth larger or smaller, zeros come in",
-    "contrast": "times 0.8 to 1.2 around the mean",
-    "brightness": "up to a fifth of the range lighter or darker",
-}
 
 
 def make_augmentation(

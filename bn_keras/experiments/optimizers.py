@@ -71,7 +71,9 @@ def make_schedule(name: str, steps: int, warmup: int) -> Schedule:
     return Schedule(SCHEDULES[name](steps - warmup), warmup)
 
 
-def make_optimizer(name: str, schedule: Schedule, model: keras.Model, weight_decay: float) -> keras.Optimizer:
+def make_optimizer(
+    name: str, schedule: Schedule, model: keras.Model, weight_decay: float, scale_loss: bool = False
+) -> keras.Optimizer:
     """A new optimizer, built for a model. Weight decay spares biases, and scales and offsets of normalization layers.
 
     Args:
@@ -79,12 +81,13 @@ def make_optimizer(name: str, schedule: Schedule, model: keras.Model, weight_dec
         schedule: The learning rate.
         model: The model, built.
         weight_decay: Decoupled weight decay, as Keras' argument of that name; 0 for none.
+        scale_loss: Whether the loss is scaled, which gradients in float16 need.
     """
-    options = {"weight_decay": weight_decay or None} if name != "adamw" else {"weight_decay": weight_decay}
-    optimizer = OPTIMIZERS[name](learning_rate=schedule, **options)
+    decay = weight_decay if weight_decay or name == "adamw" else None  # AdamW refuses None
+    optimizer = OPTIMIZERS[name](learning_rate=schedule, weight_decay=decay)
     if weight_decay and any(weight.name in ("gamma", "beta", "bias") for weight in model.trainable_weights):
         exclude_from_weight_decay(optimizer, model, biases=True)
-    if keras.config.dtype_policy().name == "mixed_float16":
+    if scale_loss:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     return optimizer

@@ -1,4 +1,4 @@
-"""Trains a recipe and keeps what comes of it: logs, checkpoints, the model, the results."""
+"""Trains a recipe and writes its logs, checkpoints, model and results."""
 
 import contextlib
 import math
@@ -100,7 +100,7 @@ class Run:
         self.results = results
         self.checkpoints = Checkpoints(trainer, out / "checkpoints", folder / "checkpoints")
         self.trainer.start()
-        self.notes = [trainer.data.summary, *skipped_lines(trainer.data)]
+        self.notes = [trainer.data.summary]
         step, seconds = self.checkpoints.restore(self.notes.append)
         check_same_on_workers(trainer.strategy, {"checkpoint": step})
         self.trainer.begin_at(step)
@@ -234,14 +234,6 @@ def new_results(trainer: Trainer, facts: dict) -> dict:
         "outcome": None,
         "evaluations": [],
     }
-
-
-def skipped_lines(data: Data) -> list[str]:
-    """A line about images that could not be decoded."""
-    if not data.skipped:
-        return []
-    shown = ", ".join(data.skipped[:5]) + (", …" if len(data.skipped) > 5 else "")
-    return [f"Skipped {len(data.skipped)} images that could not be decoded: {shown}"]
 
 
 def line_of(row: dict) -> str:

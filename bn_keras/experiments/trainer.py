@@ -59,7 +59,13 @@ class Trainer:
         with self.strategy.scope(), dtype_policy(recipe.dtype):
             self.model = build_network(recipe, data)
             self.schedule = make_schedule(recipe.schedule, recipe.steps, recipe.warmup)
-            self.optimizer = make_optimizer(recipe.optimizer, self.schedule, self.model, recipe.weight_decay)
+            self.optimizer = make_optimizer(
+                recipe.optimizer,
+                self.schedule,
+                self.model,
+                recipe.weight_decay,
+                scale_loss=recipe.dtype == "mixed_float16",
+            )
             with dtype_policy("float32"):
                 self.augmentation = make_augmentation(recipe.augment, data.input_shape, data.largest)
         self.first_state = [variable.numpy() for variable in self.optimizer.variables]

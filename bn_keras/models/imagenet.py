@@ -1,4 +1,4 @@
-"""The ImageNet weights of Keras: whether they can be had, and what the images go through first."""
+"""The ImageNet weights of Keras: whether they are available, and the preprocessing of their images."""
 
 import os
 import pathlib
@@ -54,7 +54,7 @@ def check_available(function: str, file: str) -> None:
         ConnectionError: When the file is not in the cache of Keras and its server does not answer.
     """
     path = cache() / file
-    if path.is_file() or reachable(SERVER):
+    if path.is_file() or reachable(SERVER, PROBE_SECONDS):
         return
     raise ConnectionError(
         f"The ImageNet weights of {function} are not at {path}, and {SERVER} does not answer. Run "
@@ -68,19 +68,17 @@ def cache() -> pathlib.Path:
     return pathlib.Path(os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras") / "models"
 
 
-def reachable(address: str) -> bool:
-    """Whether a server answers within seconds; a thread, as name look-ups know no time limit."""
+def reachable(address: str, seconds: float) -> bool:
+    """Whether a server answers within `seconds`; a thread asks, because name look-ups have no time limit."""
     answered = threading.Event()
 
     def ask():
         try:
-            urllib.request.urlopen(address, timeout=PROBE_SECONDS).close()
+            urllib.request.urlopen(address, timeout=seconds).close()
         except OSError as error:
             if not isinstance(error, urllib.error.HTTPError):  # which is an answer all the same
                 return
         answered.set()
 
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    return answered.is_set()
+    threading.Thread(target=ask, daemon=True).start()
+    return answered.wait(seconds)

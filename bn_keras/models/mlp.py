@@ -1,5 +1,7 @@
 """Fully connected networks."""
 
+import functools
+
 import keras
 
 from bn_keras.models.blocks import begin, check_count, has_bias, scaled
@@ -30,40 +32,11 @@ def mlp_sigmoid(*, norm, classes, input_shape, width, preprocessing, name):
     return keras.Model(inputs, outputs, name=name)
 
 
-def mlp_relu_deep(*, norm, classes, input_shape, width, preprocessing, name, depth, units):
-    """`depth` hidden layers of `units` ReLU units."""
-    return deep(
-        "relu",
-        "he_normal",
-        norm=norm,
-        classes=classes,
-        input_shape=input_shape,
-        width=width,
-        preprocessing=preprocessing,
-        name=name,
-        depth=depth,
-        units=units,
-    )
-
-
-def linear_deep(*, norm, classes, input_shape, width, preprocessing, name, depth, units):
-    """`depth` hidden layers of `units` linear units: with a norm, the norm is the only nonlinearity."""
-    return deep(
-        None,
-        "lecun_normal",
-        norm=norm,
-        classes=classes,
-        input_shape=input_shape,
-        width=width,
-        preprocessing=preprocessing,
-        name=name,
-        depth=depth,
-        units=units,
-    )
-
-
 def deep(activation, initializer, *, norm, classes, input_shape, width, preprocessing, name, depth, units):
-    """Hidden layers of one size; the initializer keeps the variance of their inputs from layer to layer."""
+    """`depth` hidden layers of `units` units; the initializer keeps the variance of their inputs from layer to layer.
+
+    Without an activation, the norm is the only nonlinearity.
+    """
     check_count("depth", depth)
     check_count("units", units)
     inputs, x = begin(input_shape, preprocessing)
@@ -92,7 +65,7 @@ PRESETS = [
         name="mlp_relu_deep",
         summary="fifty hidden layers of 100 ReLU units, to watch gradients grow with depth",
         source="Yang et al. 2019, A Mean Field Theory of Batch Normalization, arXiv 1902.08129; sizes of our own",
-        builder=mlp_relu_deep,
+        builder=functools.partial(deep, "relu", "he_normal"),
         classes=10,
         input_shape=(28, 28, 1),
         options={"depth": 50, "units": 100},
@@ -101,7 +74,7 @@ PRESETS = [
         name="linear_deep",
         summary="fifty hidden layers of 100 linear units, to watch gradients grow with depth",
         source="Yang et al. 2019, A Mean Field Theory of Batch Normalization, arXiv 1902.08129; sizes of our own",
-        builder=linear_deep,
+        builder=functools.partial(deep, None, "lecun_normal"),
         classes=10,
         input_shape=(28, 28, 1),
         options={"depth": 50, "units": 100},

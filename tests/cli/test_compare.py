@@ -83,7 +83,7 @@ def test_what_cannot_be_done_is_told(tmp_path, monkeypatch):
     code, printed = typed("compare", *TINY, "--out", tmp_path / "file")
     assert code == 1
     assert "file" in printed
-    monkeypatch.setattr(experiments.data.download, "reachable", lambda address: False)
+    monkeypatch.setattr(experiments.data.download, "reachable", lambda address, seconds: False)
     code, printed = typed("compare", "--data", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "out")
     assert code == 1
     assert "Use the data set 'digits'" in printed

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 
 import keras
 import numpy as np
@@ -10,20 +9,10 @@ import pytest
 
 from tests.conformance.cases import DISTINCT, every
 from tests.conformance.test_export import SCRIPT
-from tests.processes import result_of, results_of, start
+from tests.processes import free_ports, result_of, results_of, start
 
 SHARDS = {"2 workers": (5, 2), "3 workers": (4, 1, 3)}
 SYNCHRONIZED = [case for case in DISTINCT if case.synchronized]
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def workers(sizes, folder):

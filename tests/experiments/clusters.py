@@ -1,18 +1,7 @@
-"""What the tests of several workers share: ports, and the environments that describe workers."""
+"""The environments that describe the workers of a cluster."""
 
 import json
 import os
-import socket
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def two_environments():

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bn_keras.experiments.rendezvous import ClusterError, Member, meet
-from tests.experiments.clusters import free_ports
+from tests.processes import free_ports
 
 
 def members(count):

@@ -212,7 +212,7 @@ def downloads(monkeypatch, tmp_path):
 
     monkeypatch.setattr(files, "get_file", get_file)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(imagenet, "reachable", lambda address: False)
+    monkeypatch.setattr(imagenet, "reachable", lambda address, seconds: False)
     (tmp_path / "models").mkdir()
     return tmp_path / "models", asked
 
@@ -315,6 +315,6 @@ def test_a_server_that_answers_is_reachable():
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.handle_request, daemon=True).start()
     try:
-        assert imagenet.reachable(f"http://127.0.0.1:{server.server_port}/")  # by an error, 501
+        assert imagenet.reachable(f"http://127.0.0.1:{server.server_port}/", 5)  # by an error, 501
     finally:
         server.server_close()

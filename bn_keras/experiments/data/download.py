@@ -3,11 +3,9 @@
 import difflib
 import os
 import pathlib
-import threading
-import urllib.error
-import urllib.request
 
 from bn_keras.experiments.data.dataset import DataError
+from bn_keras.models.imagenet import reachable
 
 DIGITS = "digits"
 PROBE_ADDRESS = "https://storage.googleapis.com"
@@ -42,7 +40,7 @@ def prepare(name, directory):
             "nor known to tensorflow-datasets. Your own files are 'folder:PATH' or 'text:PATH'."
             + (f" Did you mean {near[0]!r}?" if near else "")
         )
-    if not reachable(PROBE_ADDRESS):
+    if not reachable(PROBE_ADDRESS, PROBE_SECONDS):
         raise FileNotFoundError(
             f"The data set {name!r} is not prepared in {str(directory)!r}, and {PROBE_ADDRESS} cannot "
             f"be reached to download it. Use the data set {DIGITS!r}, which needs no network, or name "
@@ -53,19 +51,3 @@ def prepare(name, directory):
     # A folder for each: archives of different sets share file names.
     builder = tfds.builder(name, data_dir=directory)
     builder.download_and_prepare(download_dir=directory / "downloads" / name)
-
-
-def reachable(address):
-    """Whether a server answers within seconds; a thread, as name look-ups know no time limit."""
-    answered = threading.Event()
-
-    def ask():
-        try:
-            urllib.request.urlopen(address, timeout=PROBE_SECONDS)
-        except OSError as error:
-            if not isinstance(error, urllib.error.HTTPError):  # which is an answer all the same
-                return
-        answered.set()
-
-    threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(PROBE_SECONDS)
