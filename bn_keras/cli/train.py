@@ -74,10 +74,14 @@ def pair_of(text, kind, param, ctx):
 @click.option("--norm", type=NormOption(), help="none, batch, sync, layer, …, with options: group:groups=8.")
 @click.option("--option", "options", type=Pair(), multiple=True, help="An argument of the preset, such as depth=50.")
 @click.option("--width", type=float, help="Factor on the units or channels of the hidden layers.")
+@click.option("--initial-gain", type=float, help="Factor on the first values of all kernels.")
 @click.option("--steps", type=int, help="Optimizer steps.")
 @click.option("--epochs", type=int, help="Passes over the training examples, in place of --steps.")
 @click.option("--evaluate-every", type=int, metavar="STEPS", help="Steps between two evaluations and checkpoints.")
 @click.option("--evaluation-examples", type=int, metavar="N", help="Evaluate on the first N test examples.")
+@click.option(
+    "--validation-examples", type=int, metavar="N", help="Hold out N training examples; use test examples at the end."
+)
 @click.option("--batch-size", type=int, help="Examples per step, over all replicas and workers.")
 @click.option("--optimizer", help="sgd, momentum, adam or adamw.")
 @click.option("--learning-rate", type=float, help="The peak of the schedule.")
@@ -89,7 +93,7 @@ def pair_of(text, kind, param, ctx):
 @click.option("--augment", type=Names(), help="flip, shift, rotate, zoom, contrast, brightness.")
 @click.option("--dtype", help="float32, mixed_bfloat16, mixed_float16 or float64.")
 @click.option("--seed", type=int, help="Weights, order of the examples, augmentation and dropout.")
-@click.option("--target", type=float, metavar="ACCURACY", help="End the run at this test accuracy, such as 0.99.")
+@click.option("--target", type=float, metavar="ACCURACY", help="End the run at this accuracy, such as 0.99.")
 @click.option(
     "--strategy",
     type=click.Choice(["one", "mirrored", "multiworker"]),
@@ -195,7 +199,9 @@ def show(results, out):
             "--clip-norm, or choose a normalization."
         )
     best = max(row["accuracy"] for row in results["evaluations"])
+    test = results.get("test_accuracy")
+    kind = "Test" if test is None else f"Test accuracy {test:.2%}.\nValidation"
     click.echo(
-        f"\nTest accuracy {last['accuracy']:.2%} after {last['step']:,} steps and {last['seconds']:.2f} s of training"
+        f"\n{kind} accuracy {last['accuracy']:.2%} after {last['step']:,} steps and {last['seconds']:.2f} s of training"
         f" (best {best:.2%}).\nModel: {out}/model.keras   Every evaluation: {out}/log.csv"
     )

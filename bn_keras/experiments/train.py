@@ -55,7 +55,7 @@ def train(
 
     Returns:
         The results: a dict of plain values, as in `results.json`. `"outcome"` is `"finished"`, `"target"` or
-        `"diverged"`.
+        `"diverged"`. With validation examples, `"test_accuracy"` is that of the trained model.
 
     Raises:
         ResultsError: When `out` has results and `resume` is false, when their recipe is another one, and when the
@@ -75,7 +75,8 @@ def train(
     out = pathlib.Path(out).expanduser()
     stored = FILE.read_to_resume(out / RESULTS, resume)
     if stored:
-        check_same(out / RESULTS, stored["recipe"], recipe.to_dict())
+        usual = TrainingRecipe(recipe.preset, recipe.data).to_dict()  # earlier versions had fewer fields
+        check_same(out / RESULTS, usual | stored["recipe"], recipe.to_dict())
         if stored.get("outcome"):
             return stored
     else:
@@ -183,6 +184,8 @@ class Run:
         with written_or_explained(self.folder):
             self.events.close()
             if outcome != "diverged":
+                if self.recipe.validation_examples is not None:
+                    self.results["test_accuracy"] = round(self.trainer.evaluate(self.trainer.data.test), 6)
                 self.trainer.model.save(self.folder / "model.keras")
             FILE.write(self.results, self.folder / RESULTS)
         return self.results

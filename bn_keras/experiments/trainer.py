@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from bn_keras.experiments.augmentation import make_augmentation
 from bn_keras.experiments.data import Data
+from bn_keras.experiments.data.arrays import ArraySplit
+from bn_keras.experiments.data.stream import StreamSplit
 from bn_keras.experiments.feed import make_feed
 from bn_keras.experiments.fields import RecipeError
 from bn_keras.experiments.network import build_network, dtype_policy
@@ -33,7 +35,8 @@ class Evaluation:
         step: The number of steps.
         seconds: The time spent in training steps so far, without evaluations and tracing.
         loss: The mean training loss since the evaluation before; `None` before the first step.
-        accuracy: The share of right answers on the test examples, in inference mode.
+        accuracy: The share of right answers on the validation examples, or on the test examples where the recipe holds
+            out no others; in inference mode.
     """
 
     step: int
@@ -52,12 +55,13 @@ class Trainer:
     """
 
     def __init__(self, recipe: TrainingRecipe, data: Data, strategy: tf.distribute.Strategy | None = None):
-        self.recipe, self.data = recipe, data
+        self.recipe = recipe
+        self.data = data if recipe.validation_examples is None else data.with_validation(recipe.validation_examples)
         self.strategy = strategy or tf.distribute.get_strategy()
         check_batch(recipe, self.strategy.num_replicas_in_sync)
-        check_augmentation(recipe, data)
+        check_augmentation(recipe, self.data)
         with self.strategy.scope(), dtype_policy(recipe.dtype):
-            self.model = build_network(recipe, data)
+            self.model = build_network(recipe, self.data)
             self.schedule = make_schedule(recipe.schedule, recipe.steps, recipe.warmup)
             self.optimizer = make_optimizer(
                 recipe.optimizer,
@@ -69,7 +73,7 @@ class Trainer:
             with dtype_policy("float32"):
                 self.augmentation = make_augmentation(recipe.augment, data.input_shape, data.largest)
         self.first_state = [variable.numpy() for variable in self.optimizer.variables]
-        self.feed = make_feed(data.train, recipe.batch_size, self.strategy)
+        self.feed = make_feed(self.data.train, recipe.batch_size, self.strategy)
         parts = Parts(self.model, self.optimizer, self.augmentation, self.strategy, recipe)
         self.train_interval = compile_interval(parts, self.feed)
         self.count_right = compile_count(self.model)
@@ -94,7 +98,7 @@ class Trainer:
         self.seed = recipe.seed if seed is None else seed
         keras.utils.set_random_seed(self.seed)
         with dtype_policy(recipe.dtype):
-            weights = build_network(recipe, self.data).get_weights()
+            weights = first_weights(recipe, self.data)
         # Steps for nothing, as no run shall be charged for compilation: the first call traces,
         # and setting a seed makes TensorFlow forget what it had compiled.
         self.feed.start(self.seed, 0)
@@ -146,24 +150,37 @@ class Trainer:
         started = time.perf_counter()
         return float(self.train_interval(batches, tf.constant(steps))), time.perf_counter() - started
 
-    def evaluate(self) -> float:
-        """The share of right answers on the first `evaluation_examples` test examples."""
+    def evaluate(self, split: ArraySplit | StreamSplit | None = None) -> float:
+        """The share of right answers on a split, of which the first `evaluation_examples` count.
+
+        Args:
+            split: Default: the validation examples, or the test examples where there are none.
+        """
         right, count = 0, 0
-        for inputs, labels in self.evaluation_batches():
+        for inputs, labels in self.evaluation_batches(split or self.data.validation or self.data.test):
             right += int(self.count_right(inputs, labels))
             count += int(np.prod(labels.shape))
         return right / count
 
-    def evaluation_batches(self):
-        """The test examples that count, in batches."""
-        test = self.data.test
-        count = min(self.recipe.evaluation_examples or test.examples, test.examples)
-        if test.inputs is None:
-            yield from test.once(EVALUATION_BATCH).unbatch().take(count).batch(EVALUATION_BATCH)
+    def evaluation_batches(self, split: ArraySplit | StreamSplit):
+        """The examples of a split that count, in batches."""
+        count = min(self.recipe.evaluation_examples or split.examples, split.examples)
+        if split.inputs is None:
+            yield from split.once(EVALUATION_BATCH).unbatch().take(count).batch(EVALUATION_BATCH)
             return
         for start in range(0, count, EVALUATION_BATCH):
             own = slice(start, min(start + EVALUATION_BATCH, count))
-            yield tf.constant(test.inputs[own]), tf.constant(test.labels[own])
+            yield tf.constant(split.inputs[own]), tf.constant(split.labels[own])
+
+
+def first_weights(recipe: TrainingRecipe, data: Data) -> list[np.ndarray]:
+    """The weights of a new network, with the recipe's gain on its kernels."""
+    model = build_network(recipe, data)
+    kernels = [weight.name.endswith("kernel") for weight in model.weights]
+    if recipe.initial_gain != 1 and not any(kernels):
+        raise RecipeError("initial_gain", f"1 for {recipe.preset!r}, which has no kernels", recipe.initial_gain)
+    values = zip(model.get_weights(), kernels, strict=True)
+    return [value * np.asarray(recipe.initial_gain, value.dtype) if kernel else value for value, kernel in values]
 
 
 def compile_spread(states: list[keras.Variable], strategy: tf.distribute.Strategy) -> Callable[[], None]:

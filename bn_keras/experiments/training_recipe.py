@@ -32,6 +32,7 @@ class TrainingRecipe:
         norm: One of `bn_keras.models.norms()`, or a pair of a name and a dict of options.
         options: The further arguments of the preset.
         width: Multiplies the number of units or channels of the network's hidden layers.
+        initial_gain: Multiplies the first values of all kernels.
         image_size: Height and width that images of a folder are resized to; `None` for their own.
         optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`.
         learning_rate: The peak of the schedule.
@@ -48,7 +49,9 @@ class TrainingRecipe:
         steps: Optimizer steps, a multiple of `evaluate_every`.
         evaluate_every: Steps between two evaluations.
         evaluation_examples: How many of the test examples an evaluation uses, from the first on; `None` for all.
-        target: A test accuracy in (0, 1] that ends the run when it is reached; `None` for no target.
+        validation_examples: How many training examples are held out for the evaluations, the same ones in every run;
+            the test examples then wait for the end of the run. `None`: evaluations use the test examples.
+        target: An accuracy in (0, 1] that ends the run when it is reached; `None` for no target.
         seed: Sets the initial weights, the order of the examples, the augmentations and the dropout.
 
     Raises:
@@ -63,6 +66,7 @@ class TrainingRecipe:
     norm: str | tuple[str | None, dict] | None = "batch"
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     width: float = 1.0
+    initial_gain: float = 1.0
     image_size: int | None = None
     optimizer: str = "momentum"
     learning_rate: float = 0.1
@@ -77,6 +81,7 @@ class TrainingRecipe:
     steps: int = 1_000
     evaluate_every: int = 100
     evaluation_examples: int | None = None
+    validation_examples: int | None = None
     target: float | None = None
     seed: int = 0
 
@@ -97,6 +102,8 @@ class TrainingRecipe:
         known = ", ".join(preset(self.preset).options) or "none"
         require("options", not unknown, f"options of {self.preset!r}: {known}", dict(self.options))
         require("width", is_real(self.width) and 0 < self.width <= 16, "a number in (0, 16]", self.width)
+        gain = self.initial_gain
+        require("initial_gain", is_real(gain) and 0 < gain <= 1000, "a number in (0, 1000]", gain)
         if self.image_size is not None:
             require_int(self, "image_size", 1)
         require("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}", self.dtype)
@@ -117,8 +124,9 @@ class TrainingRecipe:
             require_int(self, name, least)
         if self.batch_size % self.accumulate:
             raise RecipeError("batch_size", f"a multiple of accumulate={self.accumulate}", self.batch_size)
-        if self.evaluation_examples is not None:
-            require_int(self, "evaluation_examples", 1)
+        for name in ("evaluation_examples", "validation_examples"):
+            if getattr(self, name) is not None:
+                require_int(self, name, 1)
         if self.steps % self.evaluate_every:
             raise RecipeError("steps", f"a multiple of evaluate_every={self.evaluate_every}", self.steps)
         require("warmup", self.warmup < self.steps, f"less than steps={self.steps}", self.warmup)

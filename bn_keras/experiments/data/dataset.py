@@ -32,6 +32,7 @@ class Data:
         class_names: The names of the classes, or the characters of the tokens; strings in the order of the labels.
         skipped: The files that `load` left out because they could not be decoded; paths below the data set's folder.
         largest: The largest value that a pixel can have; an int.
+        validation: The examples that `with_validation` held out of the training examples; an `ArraySplit` or `None`.
     """
 
     name: str
@@ -43,11 +44,47 @@ class Data:
     class_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     largest: int = 255
+    validation: ArraySplit | None = None
 
     @property
     def is_text(self) -> bool:
         """Whether the inputs are tokens rather than images."""
         return len(self.input_shape) == 1
+
+    def with_validation(self, examples: int) -> "Data":
+        """The same data with some training examples held out for validation, the same ones every time.
+
+        Images are drawn with a fixed seed, in the same share from each class; of a text the last sequences are taken.
+
+        Args:
+            examples: The number of validation examples; an int ≥ 1.
+
+        Raises:
+            DataError: For streamed data, and when too few examples are left to train on.
+
+        >>> from bn_keras.experiments import load
+        >>> data = load("digits").with_validation(300)
+        >>> data.train.examples, data.validation.examples, data.test.examples
+        (1137, 300, 360)
+        """
+        if self.train.inputs is None:
+            raise DataError(
+                f"{self.name!r} is streamed, and validation examples are held out of data in memory only. Use "
+                "a smaller data set, images of a smaller size, or the test examples."
+            )
+        labels = self.train.labels
+        fewest = 1 if self.is_text else self.classes
+        if not fewest <= examples <= len(labels) - fewest:
+            raise DataError(
+                f"`validation_examples` must be between {fewest:,} and {len(labels) - fewest:,} for {self.name!r}, "
+                f"which has {len(labels):,} training examples. Received: {examples:,}."
+            )
+        if self.is_text:
+            kept, held = np.split(np.arange(len(labels)), [len(labels) - examples])
+        else:
+            kept, held = stratified(labels, examples)
+        train, validation = (ArraySplit(self.train.inputs[rows], labels[rows]) for rows in (kept, held))
+        return dataclasses.replace(self, train=train, validation=validation)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the training images per channel, in float32.
@@ -106,6 +143,17 @@ class Data:
             return None
         mean, deviation = (each.astype(np.float64) for each in self.moments())
         return keras.layers.Rescaling(scale=(1 / deviation).tolist(), offset=(-mean / deviation).tolist())
+
+
+def stratified(labels: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices of the examples that stay, and of those that are held out: of each class its share."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        kept, out = train_test_split(np.arange(len(labels)), test_size=held, random_state=0, stratify=labels)
+    except ValueError:  # a class with a single example cannot be in both parts
+        kept, out = train_test_split(np.arange(len(labels)), test_size=held, random_state=0)
+    return np.sort(kept), np.sort(out)
 
 
 def check_size(name: str, size: int, memory_limit: int) -> bool:
