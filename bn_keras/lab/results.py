@@ -61,17 +61,22 @@ class ResultsFile:
         return results
 
     def write(self, results: dict, path: pathlib.Path) -> None:
-        """Replaces the file in one step: an interruption leaves either the old file or the new one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".partial")
-        unfinished.write_text(self.to_json(results), encoding="utf-8")
-        os.replace(unfinished, path)
+        """Replaces the file in one step."""
+        write_whole(path, self.to_json(results))
 
     def to_json(self, results: dict) -> str:
         """JSON with one line per entry."""
         head = json.dumps({key: value for key, value in results.items() if key != self.entries}, indent=1)
         lines = ",\n".join("  " + json.dumps(entry) for entry in results[self.entries])
         return head.removesuffix("\n}") + f',\n "{self.entries}": [\n{lines}\n ]\n}}\n'
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes or replaces a file in one step: an interruption leaves either the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".partial")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
 
 
 def check_same(path: pathlib.Path, stored: dict, wanted: dict) -> None:

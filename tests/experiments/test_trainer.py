@@ -93,7 +93,7 @@ def test_evaluation_uses_the_first_test_examples(digits):
     model = trainer.model
     right = model.predict(digits.test.inputs[:7], verbose=0).argmax(-1) == digits.test.labels[:7]
     assert trainer.evaluate() == pytest.approx(right.mean())
-    count = int(sum(len(labels) for _, labels in trainer_of(digits).evaluation_batches()))
+    count = int(sum(len(labels) for _, labels in trainer_of(digits).evaluation_batches(digits.test)))
     assert count == digits.test.examples
 
 

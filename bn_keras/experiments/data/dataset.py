@@ -67,6 +67,10 @@ class Data:
         >>> data.train.examples, data.validation.examples, data.test.examples
         (1137, 300, 360)
         """
+        if self.validation is not None:
+            if self.validation.examples != examples:
+                raise DataError(f"{self.name!r} has {self.validation.examples:,} validation examples already.")
+            return self
         if self.train.inputs is None:
             raise DataError(
                 f"{self.name!r} is streamed, and validation examples are held out of data in memory only. Use "
