@@ -6,27 +6,47 @@ import click
 
 from bn_keras.cli.errors import explained, needs
 
-OPTION_OF_FIELD = {"learning_rates": "--rates", "options": "--option"}
+OPTION_OF_FIELD = {"learning_rates": "--rates", "options": "--option", "learning_rate": "--rates"}
+EXAMPLES = """\b
+Examples:
+  bn-keras compare mlp_sigmoid --quick              a sketch on 8x8 digits, about two minutes, no network
+  bn-keras compare inception_small --data mnist --norms none,batch,layer --out runs/mnist
+  bn-keras compare resnet20 --data cifar10 --norms none,batch,group:groups=4 --out runs/cifar10
+"""
 
 
-class NumberList(click.ParamType):
-    """Numbers separated by commas."""
+class RateRange(click.ParamType):
+    """The ends of the search for a learning rate."""
 
-    def __init__(self, kind):
-        self.kind = kind
-        self.name = f"{kind.__name__},…"
+    name = "low,high"
 
     def convert(self, value, param, ctx):
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(self.kind(part) for part in value.split(","))
+            low, high = (float(part) for part in value.split(","))
         except ValueError:
-            words = "whole numbers" if self.kind is int else "numbers"
-            self.fail(f"expected {words} separated by commas, such as 1,2,3; received {value!r}.", param, ctx)
+            self.fail(f"expected the lowest and the highest rate, such as 0.001,10; received {value!r}.", param, ctx)
+        return low, high
 
 
-@click.command()
+class NormList(click.ParamType):
+    """Norms separated by commas, with options."""
+
+    name = "norm,…"
+
+    def convert(self, value, param, ctx):
+        from bn_keras.experiments.norm_text import norms_of
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            return norms_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("preset", default="mlp_sigmoid")
 @click.option("--data", default="digits", show_default=True, help="digits, or a data set of tensorflow-datasets.")
 @click.option(
@@ -34,44 +54,48 @@ class NumberList(click.ParamType):
     type=click.Path(exists=True, file_okay=False),
     help="Where tensorflow-datasets keeps its data sets.  [default: its own directory]",
 )
-@click.option("--rates", "learning_rates", type=NumberList(float), help="Learning rates to sweep.")
-@click.option("--seeds", type=NumberList(int), help="Seeds, one run each.  [default: 0,1,2]")
-@click.option("--steps", type=int, help="Optimizer steps of each run.")
+@click.option("--norms", type=NormList(), help="The arms, such as none,batch,group:groups=4.  [default: none,batch]")
+@click.option("--quick", is_flag=True, help="A sketch: 4 trials, 3 seeds, nothing is extended.")
+@click.option("--trials", type=int, help="Settings that are tried for each arm.  [default: 16]")
+@click.option("--seeds", type=int, metavar="N", help="New seeds for each winner.  [default: 10]")
+@click.option("--rates", "learning_rates", type=RateRange(), help="The range of learning rates to search.")
+@click.option("--steps", type=int, help="Optimizer steps of each run; doubled while the baseline is not flat.")
+@click.option("--extensions", type=int, metavar="N", help="How often the steps and the space may grow.  [default: 2]")
 @click.option("--evaluate-every", type=int, metavar="STEPS", help="Steps between two evaluations.")
-@click.option("--evaluation-examples", type=int, metavar="N", help="Evaluate on the first N test images.")
+@click.option("--validation-examples", type=int, metavar="N", help="Training images held out for tuning and targets.")
 @click.option("--batch-size", type=int, help="Examples per step.")
-@click.option("--optimizer", help="sgd, momentum or adam.")
+@click.option("--optimizer", help="sgd, momentum, adam or adamw.")
 @click.option("--width", type=float, help="Factor on the units or channels of the hidden layers.")
-@click.option("--norm-momentum", type=float, help="Momentum of batch norm's moving averages.")
-@click.option("--out", default="comparison", show_default=True, metavar="DIR", help="For results.json and curves.png.")
-@click.option("--resume", is_flag=True, help="Continue the comparison in --out.")
-def compare(preset, data, data_dir, out, resume, **changes):
-    """Train PRESET with and without batch norm and compare.
+@click.option("--norm-momentum", type=float, help="Momentum of moving averages.  [default: 0.9]")
+@click.option("--out", default="comparison", show_default=True, metavar="DIR", help="For the runs and the pictures.")
+@click.option("--resume", is_flag=True, help="Continue the comparison in --out, or share it with other processes.")
+def compare(preset, data, data_dir, out, resume, quick, **changes):
+    """Tune PRESET without and with each norm, and compare.
 
-    Both arms train at every learning rate with every seed. The target is the best accuracy of the arm without norm. The
-    command prints how many steps and seconds each arm needs to reach it: once at the same learning rate, once at each
-    arm's own best rate.
+    Every arm tries the same settings; the winners run with new seeds. The target is the best validation accuracy of the
+    network without norm. The command prints how many steps and seconds each arm needs to reach it, with intervals.
     """
     with needs("lab"):
         from bn_keras import experiments
         from bn_keras.cli.terminal import Progress, console
 
-        recipe = recipe_of(preset, data, {field: value for field, value in changes.items() if value is not None})
+        given = {field: value for field, value in changes.items() if value is not None}
+        recipe = recipe_of(preset, data, quick, given)
         kept = f"{out} keeps the finished runs; the same command with --resume continues."
         usage = (experiments.DataError, experiments.NetworkError)
         with explained(usage, kept), Progress(console(), patient=True) as progress:
-            results = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
-        show(results)
-        experiments.draw(results, f"{out}/curves.png")
-    click.echo(f"\nEvery curve: {out}/results.json   Picture: {out}/curves.png")
+            comparison = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
+        show(comparison)
+        paths = experiments.draw(comparison, out)
+    click.echo("\n" + "\n".join(["Pictures:", *(f"  {path}" for path in paths if path.suffix == ".png")]))
 
 
-def recipe_of(preset, data, changes):
+def recipe_of(preset, data, quick, changes):
     """The recipe; a refused value becomes a usage error that names the option."""
     from bn_keras import experiments
 
     with usage_error():
-        return experiments.default_recipe(preset, data, **changes)
+        return experiments.default_recipe(preset, data, quick=quick, **changes)
 
 
 @contextlib.contextmanager
@@ -88,18 +112,23 @@ def usage_error():
         raise click.UsageError(str(error)) from None
 
 
-def show(results):
-    """Prints the answers, the sweep and the warnings."""
+def show(comparison):
+    """Prints the answers, what they stand on, and the doubts."""
     from bn_keras.cli.terminal import console, print_table
-    from bn_keras.experiments import report
+    from bn_keras.experiments.comparison import report
 
-    recipe, terminal = results["recipe"], console()
-    terminal.print(f"\n[bold]{recipe['preset']} on {recipe['data']}[/bold], {report.target_line(results)}.")
-    rows = report.answer_rows(results)
-    for pair in (rows[:2], rows[2:]):
-        title = f"Steps and seconds to the target, {pair[0][0]}"
-        print_table(terminal, title, report.ANSWER_COLUMNS[1:], [row[1:] for row in pair])
-    print_table(terminal, "Best accuracy at every learning rate", report.SWEEP_COLUMNS, report.sweep_rows(results))
-    terminal.print(report.sensitivity_line(results).capitalize() + ".")
-    for line in report.warnings(results):
+    terminal = console()
+    terminal.print(f"\n[bold]{report.title(comparison)}[/bold]. {report.target_line(comparison)}")
+    tables = (
+        ("Steps to the target", report.SPEED_COLUMNS, report.speed_rows(comparison)),
+        ("Steps to the harder target", report.SPEED_COLUMNS, report.speed_rows(comparison, hard=True)),
+        ("The winners", report.SETTING_COLUMNS, report.setting_rows(comparison)),
+        ("Best accuracy", report.ACCURACY_COLUMNS, report.accuracy_rows(comparison)),
+        ("Cost", report.COST_COLUMNS, report.cost_rows(comparison)),
+    )
+    for title, columns, rows in tables:
+        print_table(terminal, title, columns, rows)
+    for line in report.verdicts(comparison):
+        terminal.print(line)
+    for line in report.notes(comparison):
         terminal.print(f"[yellow]Note:[/yellow] {line}")

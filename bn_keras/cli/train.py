@@ -1,7 +1,5 @@
 """The command `bn-keras train`."""
 
-import ast
-
 import click
 
 from bn_keras.cli.compare import usage_error
@@ -30,11 +28,14 @@ class NormOption(click.ParamType):
     name = "name[:key=value,…]"
 
     def convert(self, value, param, ctx):
+        from bn_keras.experiments.norm_text import norm_of
+
         if not isinstance(value, str):
             return value
-        name, _, options = value.partition(":")
-        name = None if name.lower() == "none" else name
-        return (name, dict(pair_of(part, self, param, ctx) for part in options.split(","))) if options else name
+        try:
+            return norm_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Pair(click.ParamType):
@@ -43,18 +44,14 @@ class Pair(click.ParamType):
     name = "key=value"
 
     def convert(self, value, param, ctx):
-        return value if isinstance(value, tuple) else pair_of(value, self, param, ctx)
+        from bn_keras.experiments.norm_text import option_of
 
-
-def pair_of(text, kind, param, ctx):
-    """A name and a value, which is a Python literal or else a string."""
-    key, sign, value = text.partition("=")
-    if not sign or not key.strip().isidentifier():
-        kind.fail(f"expected key=value, such as groups=8; received {text!r}.", param, ctx)
-    try:
-        return key.strip(), ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key.strip(), value
+        if isinstance(value, tuple):
+            return value
+        try:
+            return option_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command(epilog=EXAMPLES)

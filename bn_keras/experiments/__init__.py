@@ -1,13 +1,13 @@
 """Experiments that show what normalization does to training, and the training itself."""
 
-from bn_keras.experiments.analysis import answers
 from bn_keras.experiments.cluster import make_strategy
-from bn_keras.experiments.compare import compare, read_results
+from bn_keras.experiments.comparison.analysis import Comparison
+from bn_keras.experiments.comparison.compare import compare, read_comparison
+from bn_keras.experiments.comparison.figures import draw
+from bn_keras.experiments.comparison.recipe import Recipe, default_recipe
 from bn_keras.experiments.data import Data, DataError, load
 from bn_keras.experiments.fields import RecipeError
 from bn_keras.experiments.network import NetworkError
-from bn_keras.experiments.plot import draw
-from bn_keras.experiments.recipe import Recipe, default_recipe
 from bn_keras.experiments.rendezvous import ClusterError
 from bn_keras.experiments.train import train
 from bn_keras.experiments.trainer import Trainer
@@ -17,6 +17,7 @@ from bn_keras.lab.results import ResultsError
 
 __all__ = [
     "ClusterError",
+    "Comparison",
     "Data",
     "DataError",
     "LostWorkerError",
@@ -26,13 +27,12 @@ __all__ = [
     "ResultsError",
     "Trainer",
     "TrainingRecipe",
-    "answers",
     "compare",
     "default_recipe",
     "draw",
     "load",
     "make_strategy",
-    "read_results",
+    "read_comparison",
     "train",
     "training_recipe",
 ]

@@ -41,7 +41,9 @@ def text_of(norm: str | tuple[str | None, dict] | None) -> str:
     ('none', 'group:groups=8')
     """
     name, options = named_and_options(norm)
-    return f"{name or 'none'}" + (":" + ",".join(f"{key}={value!r}" for key, value in options.items()) if options else "")
+    return f"{name or 'none'}" + (
+        ":" + ",".join(f"{key}={value!r}" for key, value in options.items()) if options else ""
+    )
 
 
 def option_of(text: str) -> tuple[str, object]:

@@ -12,6 +12,7 @@ import shlex
 import keras
 
 from bn_keras.experiments.data import load
+from bn_keras.experiments.norm_text import text_of
 from bn_keras.experiments.train import train
 from bn_keras.experiments.training_recipe import TrainingRecipe, training_recipe
 from bn_keras.lab.results import ResultsError
@@ -68,8 +69,7 @@ def texts_of(field: str, value: object) -> list[str]:
     if field == "augment":
         return [",".join(value)]
     if field == "norm":
-        name, options = named_and_options(value)
-        return [":".join([name or "none", *([",".join(f"{k}={v!r}" for k, v in options.items())] if options else [])])]
+        return [text_of(value)]
     return [f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)]
 
 
