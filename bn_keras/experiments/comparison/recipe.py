@@ -1,0 +1,177 @@
+"""What is compared, on what, and how much tuning every arm gets."""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+
+from bn_keras.experiments.comparison.space import Space, Trial
+from bn_keras.experiments.fields import RecipeError, is_int, is_real, make_plain, require, require_int, require_rate
+from bn_keras.experiments.norm_text import text_of
+from bn_keras.experiments.training_recipe import TrainingRecipe, training_recipe
+from bn_keras.models import preset
+from bn_keras.models.norms import KINDS, named_and_options
+
+BASELINE = "none"
+TUNING_SEED = 0
+EVALUATIONS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One comparison of norms.
+
+    Args:
+        preset: The network, one of `bn_keras.models.list_presets()`.
+        data: The name of a data set, as in `bn_keras.experiments.load`.
+        norms: The arms: `None`, which is the baseline, and one norm or more; each a name or a pair of a name and
+            options.
+        width: Multiplies the number of units or channels of the network's hidden layers.
+        optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`.
+        batch_size: Examples per step.
+        learning_rates: The lowest and the highest learning rate of the search.
+        steps: Optimizer steps of each run, a multiple of `evaluate_every`; doubled when the baseline is not flat.
+        evaluate_every: Steps between two evaluations.
+        validation_examples: Training examples that are held out for tuning, targets and crossings.
+        norm_momentum: The `momentum` of moving averages, for the norms that have some. Keras' 0.99 needs hundreds of
+            steps to follow a network that learns quickly; 0.9 needs tens.
+        trials: Settings that are tried for each arm.
+        seeds: New seeds for each winner.
+        extensions: How many times the steps may be doubled, and how many times the space may be widened.
+        sketch: Whether the results are labelled as a sketch.
+
+    Raises:
+        RecipeError: A `ValueError` that names the field, what was expected and what came.
+
+    >>> Recipe(preset="mlp_sigmoid", data="digits", validation_examples=300).arms
+    ('none', 'batch')
+    """
+
+    preset: str
+    data: str
+    norms: tuple[str | tuple[str, dict] | None, ...] = (None, "batch")
+    width: float = 1.0
+    optimizer: str = "momentum"
+    batch_size: int = 64
+    learning_rates: tuple[float, float] = (0.001, 10.0)
+    steps: int = 1_000
+    evaluate_every: int = 10
+    validation_examples: int = 5_000
+    norm_momentum: float = 0.9
+    trials: int = 16
+    seeds: int = 10
+    extensions: int = 2
+    sketch: bool = False
+
+    def __post_init__(self):
+        make_plain(self)
+        preset(self.preset)
+        self._check_arms()
+        rates = self.learning_rates
+        pair = isinstance(rates, tuple) and len(rates) == 2
+        require("learning_rates", pair, "a pair: the lowest and the highest learning rate of the search", rates)
+        for rate in rates:
+            require_rate("learning_rates", rate)
+        require("learning_rates", rates[0] < rates[1], "a lower and a higher learning rate", rates)
+        momentum = self.norm_momentum
+        require("norm_momentum", is_real(momentum) and 0 <= momentum <= 1, "a number in [0, 1]", momentum)
+        for name, least in (("trials", 1), ("seeds", 1), ("extensions", 0)):
+            require_int(self, name, least)
+        require("trials", self.trials <= 1024, "at most 1024", self.trials)
+        require("seeds", self.seeds <= 1000, "at most 1000", self.seeds)
+        require("sketch", isinstance(self.sketch, bool), "True or False", self.sketch)
+        if is_int(self.steps) and is_int(self.evaluate_every) and self.evaluate_every >= 1:
+            fits = self.steps % self.evaluate_every == 0 and self.steps >= 4 * self.evaluate_every
+            require("steps", fits, f"a multiple of evaluate_every={self.evaluate_every}, at least 4 of them", self.steps)
+        self.training(self.arms[0], Trial(rates[0], 0.0, 0.0, 1.0), self.steps, TUNING_SEED)  # checks the rest
+
+    def _check_arms(self):
+        norms = self.norms
+        expected = "a tuple of different norms, one of them None, the baseline"
+        require("norms", isinstance(norms, tuple), expected, norms)
+        for norm in norms:
+            named_and_options(norm)
+        require("norms", len(set(self.arms)) == len(norms) >= 2 and BASELINE in self.arms, expected, self.arms)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The names of the arms, the baseline first."""
+        names = [text_of(norm) for norm in self.norms]
+        return tuple(sorted(names, key=lambda name: name != BASELINE))
+
+    @property
+    def space(self) -> Space:
+        """What the tuning searches before it is widened."""
+        return Space(learning_rate=self.learning_rates)
+
+    def norm_of_arm(self, arm: str) -> str | tuple[str, dict] | None:
+        """The norm of an arm, with the recipe's momentum where it has moving averages."""
+        norm = next(norm for norm in self.norms if text_of(norm) == arm)
+        name, options = named_and_options(norm)
+        if name is None or "momentum" not in inspect.signature(KINDS[name][0]).parameters:
+            return norm
+        return (name, {"momentum": self.norm_momentum} | options)
+
+    def training(self, arm: str, trial: Trial, steps: int, seed: int) -> TrainingRecipe:
+        """The recipe of one run."""
+        return training_recipe(
+            self.preset,
+            self.data,
+            norm=self.norm_of_arm(arm),
+            width=self.width,
+            optimizer=self.optimizer,
+            learning_rate=trial.learning_rate,
+            warmup=round(trial.warmup * steps),
+            weight_decay=trial.weight_decay,
+            initial_gain=trial.initial_gain,
+            batch_size=self.batch_size,
+            steps=steps,
+            evaluate_every=self.evaluate_every,
+            validation_examples=self.validation_examples,
+            seed=seed,
+        )
+
+    def to_dict(self) -> dict:
+        """Plain values, as JSON gives them back."""
+        norms = [list(norm) if isinstance(norm, tuple) else norm for norm in self.norms]
+        return dataclasses.asdict(self) | {"norms": norms, "learning_rates": list(self.learning_rates)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "Recipe":
+        """The recipe that `to_dict` gave."""
+        norms = tuple(tuple(norm) if isinstance(norm, list) else norm for norm in values["norms"])
+        return cls(**{**values, "norms": norms, "learning_rates": tuple(values["learning_rates"])})
+
+
+def hash_of(values: Mapping[str, object]) -> str:
+    """Sixteen digits that differ where plain values differ."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+FULLY_CONNECTED = ("linear_deep", "mlp_relu_deep", "mlp_sigmoid")
+QUICK = {"trials": 4, "seeds": 3, "extensions": 0, "sketch": True}
+
+
+def default_recipe(preset: str, data: str = "digits", *, quick: bool = False, **changes) -> Recipe:
+    """The recipe of a preset's own, with any field changed.
+
+    A changed `steps` brings along an `evaluate_every` that divides it.
+
+    Args:
+        preset: As in `Recipe`.
+        data: As in `Recipe`.
+        quick: Whether to make a sketch: four trials, three seeds and no extensions.
+        **changes: Other fields of `Recipe`.
+
+    >>> default_recipe("mlp_sigmoid", steps=500).evaluate_every
+    5
+    """
+    fields = {"steps": 1_000, "width": 0.25, "validation_examples": 300 if data == "digits" else 5_000}
+    if preset in FULLY_CONNECTED:
+        fields |= {"optimizer": "sgd", "batch_size": 60, "learning_rates": (0.01, 100.0), "steps": 3_000, "width": 1.0}
+    fields |= (QUICK if quick else {}) | changes
+    steps = fields["steps"]
+    if "evaluate_every" not in changes and is_int(steps) and steps >= 1:
+        fields["evaluate_every"] = next(every for every in range(max(1, steps // EVALUATIONS), 0, -1) if steps % every == 0)
+    return Recipe(preset=preset, data=data, **fields)

@@ -1,0 +1,75 @@
+"""The comparisons of the model zoo: `python -m bn_keras.experiments.comparison.zoo` makes the runs that are missing."""
+
+import argparse
+import dataclasses
+import pathlib
+import shlex
+
+from bn_keras.experiments.comparison.compare import compare
+from bn_keras.experiments.comparison.recipe import Recipe, default_recipe
+from bn_keras.experiments.norm_text import text_of
+
+SMALL = {"width": 0.125, "batch_size": 32}
+GROUPS = ("group", {"groups": 4})
+ZOO = (
+    default_recipe("mlp_sigmoid", "mnist", steps=20_000),
+    default_recipe("inception_small", "mnist", steps=4_000, evaluate_every=80, **SMALL),
+    # A run on CIFAR-10 takes more than three minutes, so five seeds.
+    default_recipe(
+        "inception_small", "cifar10_jpeg", steps=12_000, evaluate_every=200, seeds=5, validation_examples=2_500, **SMALL
+    ),
+    default_recipe(
+        "resnet20", "cifar10_jpeg", norms=(None, "batch", GROUPS, "layer"), width=0.25, batch_size=32, steps=8_000,
+        evaluate_every=125, seeds=5, validation_examples=2_500,
+    ),
+)  # fmt: skip
+
+
+def place_of(recipe: Recipe) -> pathlib.PurePosixPath:
+    """The folder of a comparison within the zoo."""
+    return pathlib.PurePosixPath(recipe.preset, recipe.data)
+
+
+def compare_command(recipe: Recipe) -> str:
+    """The command that runs a comparison.
+
+    >>> compare_command(default_recipe("mlp_sigmoid", "mnist", steps=20_000, norms=(None, "layer")))
+    'bn-keras compare mlp_sigmoid --data mnist --norms none,layer --steps 20000'
+    """
+    usual = default_recipe(recipe.preset, recipe.data, quick=recipe.sketch, steps=recipe.steps)
+    words = ["bn-keras", "compare", recipe.preset, "--data", recipe.data] + ["--quick"] * recipe.sketch
+    for field in dataclasses.fields(Recipe):
+        value = getattr(recipe, field.name)
+        if field.name in ("preset", "data", "sketch") or (value == getattr(usual, field.name) and field.name != "steps"):
+            continue
+        option = "rates" if field.name == "learning_rates" else field.name.replace("_", "-")
+        words += [f"--{option}", text_of_value(field.name, value)]
+    return shlex.join(words)
+
+
+def text_of_value(field: str, value: object) -> str:
+    """The value of an option on the command line."""
+    if field == "norms":
+        return ",".join(map(text_of, value))
+    if field == "learning_rates":
+        return ",".join(f"{rate:g}" for rate in value)
+    return str(value)
+
+
+def main() -> None:
+    """The command line."""
+    from bn_keras.lab.watcher import Printing
+
+    parser = argparse.ArgumentParser(description="Makes the runs of the model zoo that are missing.")
+    parser.add_argument("--data-dir", help="where tensorflow-datasets keeps its data sets")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("models"), help="the folder of the zoo")
+    parser.add_argument("--only", default="", help="a part of the name, such as resnet20 or mnist")
+    arguments = parser.parse_args()
+    for recipe in ZOO:
+        place = place_of(recipe)
+        if arguments.only in str(place):
+            compare(recipe, arguments.out / place, data_dir=arguments.data_dir, resume=True, watcher=Printing(str(place)))
+
+
+if __name__ == "__main__":
+    main()
