@@ -11,18 +11,21 @@ from bn_keras.experiments.comparison.figure_style import (
     ArmStyle,
     accuracy_axis,
     draw_open,
+    height_of,
     label,
     legend,
     new_figure,
     steps_axis,
     strip,
+    strip_size,
     styles_of,
     top_of,
 )
 from bn_keras.experiments.comparison.recipe import BASELINE
 
-# The factor between the arms' places at the same number of trials, so that their bars do not cover each other.
-DODGE = 1.12
+# The factor between the arms' places at the same number of trials, so that their bars do not cover each other, and the
+# one between the first and the last place at most.
+DODGE, DODGE_ALL = 1.12, 1.5
 
 
 def speedup_over_budget(comparison: Comparison) -> matplotlib.figure.Figure:
@@ -30,37 +33,52 @@ def speedup_over_budget(comparison: Comparison) -> matplotlib.figure.Figure:
     styles = styles_of(comparison.recipe.arms)
     budgets = comparison.budgets()
     figure, (steps, share, accuracy) = new_figure(comparison.recipe, worth(budgets), 4.4, 3)
-    label(steps, x="trials", title=f"Steps to {comparison.target - comparison.error:.2%}")
-    label(share, x="trials", title="Searches that get there")
-    label(accuracy, x="trials", title="Best accuracy")
     for axes in (steps, share, accuracy):
         axes.set_xscale("log", base=2)
         axes.set_xlim(min(budgets) / 1.6, max(budgets) * 1.6)
         axes.set_xticks(list(budgets), [f"{size}" for size in budgets])
         axes.minorticks_off()
-    draw_steps(steps, budgets, styles)
+    raised = draw_steps(steps, budgets, styles, comparison)
     draw_shares(share, budgets, styles)
     draw_accuracies(accuracy, budgets, styles, top_of(comparison))
+    label(steps, x="trials", title=f"Steps to {comparison.target - comparison.error:.2%}", raised=raised)
+    label(share, x="trials", title="Searches that get there", raised=raised)
+    label(accuracy, x="trials", title="Best accuracy", raised=raised)
     legend(figure, styles)
     return figure
 
 
 def draw_steps(
-    axes: matplotlib.axes.Axes, budgets: Mapping[int, Mapping[str, Budget]], styles: dict[str, ArmStyle]
-) -> None:
-    """Steps to the target; a median that is infinite is in the strip, an infinite quartile at the end of the axis."""
+    axes: matplotlib.axes.Axes,
+    budgets: Mapping[int, Mapping[str, Budget]],
+    styles: dict[str, ArmStyle],
+    comparison: Comparison,
+) -> float:
+    """Steps to the target; a median that is infinite is in the strip, an infinite quartile at the end of the axis.
+
+    Returns:
+        The height of the strip, 0 where there is none.
+    """
     found = {arm: quartiles([budget[arm].crossings for budget in budgets.values()]) for arm in styles}
     known = np.concatenate([each[np.isfinite(each)] for each in found.values()])
-    low, high = (known.min(), known.max()) if len(known) else (1.0, 10.0)
-    axes.set_ylim(max(low, 1) / 1.3, 1.3 * high)
+    # A target that guessing reaches is crossed at step 0, which a logarithmic scale lacks.
+    low, high = (
+        np.maximum((known.min(), known.max()), 1.0)
+        if len(known)
+        else (comparison.recipe.evaluate_every, comparison.plan.steps)
+    )
+    axes.set_ylim(low / 1.3, 1.3 * high)
     steps_axis(axes, "y")
-    never = strip(axes, "top", "never") if any(np.isinf(each[1]).any() for each in found.values()) else None
+    missing = any(np.isinf(each[1]).any() for each in found.values())
+    size = strip_size(len(styles)) if missing else 0.0
+    never = strip(axes, "top", "never", size) if missing else None
     for place, (arm, style) in enumerate(styles.items()):
         sizes = dodged(budgets, place, len(styles))
-        draw_quartiles(axes, sizes, np.minimum(found[arm], 10 * high), np.isfinite(found[arm][1]), style)
+        draw_quartiles(axes, sizes, np.clip(found[arm], 1.0, 10 * high), np.isfinite(found[arm][1]), style)
         missed = sizes[np.isinf(found[arm][1])]
         if len(missed):
-            draw_open(never, missed, [1 - (place + 1) / (1 + len(styles))] * len(missed), style)
+            draw_open(never, missed, [height_of(place, styles)] * len(missed), style)
+    return size
 
 
 def draw_shares(
@@ -95,7 +113,7 @@ def quartiles(samples: Sequence[np.ndarray]) -> np.ndarray:
 
 def dodged(sizes: Sequence[int], place: int, places: int) -> np.ndarray:
     """The numbers of trials, a little to the side for each arm."""
-    return np.array(list(sizes)) * DODGE ** (place - (places - 1) / 2)
+    return np.array(list(sizes)) * min(DODGE, DODGE_ALL ** (1 / (places - 1))) ** (place - (places - 1) / 2)
 
 
 def draw_quartiles(
@@ -114,14 +132,13 @@ def worth(budgets: Mapping[int, Mapping[str, Budget]]) -> str:
     """What tuning is worth, in words: how many trials of an arm are as accurate as all trials of the baseline."""
     most = max(budgets)
     median = {arm: {size: np.median(budgets[size][arm].accuracies) for size in budgets} for arm in budgets[most]}
-    found = []
-    for arm in median:
-        if arm != BASELINE:
-            enough = [size for size in budgets if median[arm][size] >= median[BASELINE][most]]
-            found.append(f"{arm} with {trials(enough[0])}" if enough else f"not {arm}")
-    return f"As accurate as {BASELINE} with {most}: {', '.join(found)}"
-
-
-def trials(count: int) -> str:
-    """A number of trials."""
-    return f"{count} trial" + "s" * (count > 1)
+    goal = median.pop(BASELINE)[most]
+    enough = {arm: [size for size in budgets if of[size] >= goal] for arm, of in median.items()}
+    if len(enough) > 1:
+        found = (f"{arm} with {sizes[0]}" if sizes else f"not {arm}" for arm, sizes in enough.items())
+        return f"as accurate as {BASELINE} with {most} trials: {', '.join(found)}"
+    ((arm, sizes),) = enough.items()
+    size = sizes[0] if sizes else most
+    return (
+        f"{arm} with {size} trial{'s' * (size > 1)} is {'' if sizes else 'not '}as accurate as {BASELINE} with {most}"
+    )

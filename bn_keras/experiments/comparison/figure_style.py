@@ -3,7 +3,8 @@
 import collections
 import dataclasses
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Collection, Sequence
 
 import matplotlib.axes
 import matplotlib.figure
@@ -18,9 +19,11 @@ from bn_keras.lab.plot import BLACK, BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERM
 
 # Sizes in points for a figure of 9 inches, which stays readable at half its width.
 WIDTH, SIZE, SMALL = 9.0, 12, 11
+# The letters that fit over the figure, and over one of two panels.
+FIGURE_LETTERS, PANEL_LETTERS = 80, 42
 STRIP_COLOR = "#F0F0F0"
-# The share of the axes that a strip takes, and its distance from them.
-STRIP, GAP = 0.09, 0.015
+# The share of the axes that a strip takes, at least and for each arm, and its distance from them.
+STRIP, STRIP_PER_ARM, GAP = 0.1, 0.045, 0.015
 ACCURACIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
 
 
@@ -74,15 +77,16 @@ def new_figure(recipe: Recipe, heading: str, height: float, columns: int = 1, **
         axes.tick_params(labelsize=SMALL)
     sketch = "Sketch: " if recipe.sketch else ""
     weight = "bold" if recipe.sketch else "normal"
-    figure.suptitle(f"{sketch}{recipe.preset} on {recipe.data}. {heading}", fontsize=SIZE, color=INK, fontweight=weight)
+    heading = wrapped(f"{sketch}{recipe.preset} on {recipe.data}: {heading}", FIGURE_LETTERS)
+    figure.suptitle(heading, fontsize=SIZE, color=INK, fontweight=weight)
     return figure, row
 
 
-def label(axes: matplotlib.axes.Axes, *, x: str = "", y: str = "", title: str = "") -> None:
-    """The words around axes."""
+def label(axes: matplotlib.axes.Axes, *, x: str = "", y: str = "", title: str = "", raised: float = 0.0) -> None:
+    """The words around axes; `raised` is the height of a strip that the title has to clear."""
     axes.set_xlabel(x, fontsize=SMALL)
     axes.set_ylabel(y, fontsize=SMALL)
-    axes.set_title(title, fontsize=SMALL, color=INK)
+    axes.set_title(title, fontsize=SMALL, color=INK, y=1 + GAP + raised + 0.01 if raised else None)
 
 
 def legend(figure: matplotlib.figure.Figure, styles: dict[str, ArmStyle], others: Sequence = ()) -> None:
@@ -139,9 +143,12 @@ def accuracy_ticks(low: float, high: float) -> list[float]:
 
 
 def steps_axis(axes: matplotlib.axes.Axes, which: str) -> None:
-    """A logarithmic scale of steps."""
+    """A logarithmic scale of steps between the limits of the axes, with more ticks on a short one."""
+    low, high = getattr(axes, f"get_{which}lim")()
     axes.set(**{f"{which}scale": "log"})
     axis = getattr(axes, f"{which}axis")
+    if high < 30 * low:
+        axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
@@ -158,15 +165,16 @@ def top_of(comparison: Comparison) -> float:
     return 1 - 0.5 / comparison.recipe.validation_examples
 
 
-def strip(axes: matplotlib.axes.Axes, side: str, words: str) -> matplotlib.axes.Axes:
+def strip(axes: matplotlib.axes.Axes, side: str, words: str, size: float = STRIP) -> matplotlib.axes.Axes:
     """A strip beside axes for what is infinite, with a scale from 0 to 1 across.
 
     Args:
         axes: The axes.
         side: `"top"` or `"right"`, beyond the axes, or `"bottom"`, within them, above the ticks.
         words: What it means to be there.
+        size: The share of the axes that it takes.
     """
-    bounds = {"top": (0, 1 + GAP, 1, STRIP), "right": (1 + GAP, 0, STRIP, 1), "bottom": (0, 0, 1, STRIP)}[side]
+    bounds = {"top": (0, 1 + GAP, 1, size), "right": (1 + GAP, 0, size, 1), "bottom": (0, 0, 1, size)}[side]
     beside = axes.inset_axes(bounds, sharex=None if side == "right" else axes, facecolor=STRIP_COLOR)
     beside.spines[:].set_visible(False)
     beside.tick_params(left=False, labelleft=False, bottom=False, labelbottom=False, which="both")
@@ -175,9 +183,30 @@ def strip(axes: matplotlib.axes.Axes, side: str, words: str) -> matplotlib.axes.
         beside.set_xlim(0, 1)
         place = {"x": 0.5, "y": 0.02, "rotation": 90, "ha": "center", "va": "bottom"}
     else:
-        place = {"x": 0.01, "y": 0.45, "ha": "left", "va": "center"}
+        place = {
+            "x": -0.012,
+            "y": 0.5,
+            "ha": "right",
+            "va": "center",
+            "linespacing": 0.95,
+        }  # in the column of the ticks
     beside.text(s=words, transform=beside.transAxes, fontsize=SMALL, color=INK, **place)
     return beside
+
+
+def strip_size(arms: int) -> float:
+    """The size of a strip in which the markers of several arms do not touch."""
+    return max(STRIP, STRIP_PER_ARM * arms)
+
+
+def height_of(place: int, places: Collection) -> float:
+    """Where an arm's markers are in a strip at the top or the bottom, the first one highest."""
+    return 1 - (place + 1) / (len(places) + 1)
+
+
+def wrapped(text: str, letters: int) -> str:
+    """Text in lines of a number of letters."""
+    return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, letters))
 
 
 def logit(accuracy: float) -> float:
