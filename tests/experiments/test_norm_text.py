@@ -1,0 +1,42 @@
+"""A norm as text: the names of arms, and what is typed on the command line."""
+
+import pytest
+
+from bn_keras.experiments.norm_text import norm_of, norms_of, text_of
+
+NORMS = [
+    None, "batch", ("group", {"groups": 8}), ("batch", {"momentum": 0.9, "epsilon": 1e-05}),
+    ("layer", {"center": False}), ("sync", {"momentum": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=text_of)
+def test_text_names_one_norm(norm):
+    assert norm_of(text_of(norm)) == norm
+
+
+def test_a_list_of_norms_is_the_texts_with_commas():
+    assert norms_of(",".join(map(text_of, NORMS))) == tuple(NORMS)
+
+
+def test_options_follow_their_norm():
+    found = norms_of("none,group:groups=4,epsilon=1e-3,layer")
+    assert found == (None, ("group", {"groups": 4, "epsilon": 1e-3}), "layer")
+    assert norms_of(" none , layer ") == (None, "layer")
+
+
+@pytest.mark.parametrize("text", ["group:groups", "group:=4", "group:", "batch:momentum=0.9:epsilon=1"])
+def test_an_option_is_a_key_and_a_value(text):
+    with pytest.raises(ValueError, match="key=value|Received"):
+        norm_of(text)
+
+
+@pytest.mark.parametrize("text", ["groups=4,group", "none,,layer", ""])
+def test_a_list_with_an_option_before_any_norm_or_an_empty_name_is_refused(text):
+    with pytest.raises(ValueError, match="Received|key=value|expected"):
+        norms_of(text)
+
+
+def test_a_repeated_option_is_refused():
+    with pytest.raises(ValueError, match="groups"):
+        norm_of("group:groups=4,groups=8")
