@@ -14,8 +14,8 @@ help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/.lab  ## sketch what batch norm does to two networks on real digits: tables, and figures in demo/
-	$(BIN)/bn-keras compare inception_small --quick --steps 600 --out demo/inception_small --resume
-	$(BIN)/bn-keras compare mlp_sigmoid --quick --steps 1000 --out demo/mlp_sigmoid --resume
+	$(BIN)/bn-keras compare inception_small --quick --seeds 5 --steps 600 --out demo/inception_small --resume
+	$(BIN)/bn-keras compare mlp_sigmoid --quick --seeds 5 --steps 1000 --out demo/mlp_sigmoid --resume
 
 # Each test file runs in one process, because its tests share slow set-up. Random cases are counted over all files.
 test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
