@@ -70,6 +70,8 @@ def times(ratio: float) -> str:
         return "neither gets there"
     if math.isinf(ratio):
         return "∞"
+    if ratio == 0:
+        return "misses"
     return f"{ratio:.2f}×" if ratio < 9.95 else f"{ratio:.0f}×"
 
 
@@ -77,7 +79,8 @@ def interval(speedup: Speedup) -> str:
     """The interval of a ratio."""
     if math.isnan(speedup.low):
         return "one seed"
-    return f"{times(speedup.low).removesuffix('×')}–{times(speedup.high)}"
+    low, high = ("0" if end == 0 else times(end) for end in (speedup.low, speedup.high))
+    return f"{low.removesuffix('×')}–{high}"
 
 
 def gain(speedup: Speedup) -> str:

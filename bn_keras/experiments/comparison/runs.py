@@ -184,14 +184,14 @@ class Claim:
     def abandoned(self) -> bool:
         """Whether the process that has the file is dead, or has been silent for long."""
         try:
+            if time.time() - self.path.stat().st_mtime > STALE_SECONDS:
+                return True
             host, number = self.path.read_text(encoding="utf-8").split()
-            if host == socket.gethostname():
-                return not alive(int(number))
-            return time.time() - self.path.stat().st_mtime > STALE_SECONDS
         except FileNotFoundError:
             return False
-        except ValueError:  # the other process is about to write it, or was killed while it did
-            return time.time() - self.path.stat().st_mtime > STALE_SECONDS
+        except ValueError:  # the other process is about to write it
+            return False
+        return host == socket.gethostname() and not alive(int(number))
 
     def renew(self) -> None:
         """Tells that this process is alive."""
