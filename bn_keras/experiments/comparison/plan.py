@@ -92,7 +92,9 @@ class Tuning:
         if gain < error:
             self.notes.pop("flat", None)
             return False
-        found = f"The baseline still gained {gain / error:.1f} standard errors in the last quarter of {self.steps:,} steps"
+        found = (
+            f"The baseline still gained {gain / error:.1f} standard errors in the last quarter of {self.steps:,} steps"
+        )
         if self.extensions == self.recipe.extensions:
             self.notes["flat"] = f"{found}. The runs were not extended further: its best accuracy is not its limit."
             return False
@@ -104,7 +106,7 @@ class Tuning:
         """Widens the space for all arms where a winner lies at an end of it, as often as the recipe allows."""
         ends = {}
         for (arm, role), trial in self.winners().items():
-            if role != SAME:
+            if role in own_roles(arm):
                 for field, end in self.space.edges_of(trial):
                     if not self.rivalled(arm, role, field, end):
                         ends.setdefault((field, end), []).append(f"{arm}, {role}")
@@ -163,6 +165,11 @@ class Tuning:
         return Plan(stage, self.steps, self.space, pools, winners or {}, tuple(jobs), missing, notes)
 
 
+def own_roles(arm: str) -> tuple[str, ...]:
+    """The roles in which an arm can have a winner of its own; the baseline's fastest trial is its most accurate one."""
+    return (MOST_ACCURATE,) if arm == BASELINE else (FASTEST, MOST_ACCURATE)
+
+
 def seed_jobs(recipe: Recipe, winners: dict[tuple[str, str], Trial], steps: int) -> tuple[Job, ...]:
     """The runs of all winners with new seeds, each once; a seed of all winners after the other."""
     seeds = range(TUNING_SEED + 1, TUNING_SEED + 1 + recipe.seeds)
@@ -177,7 +184,7 @@ def most_accurate(pool: Sequence[Run]) -> Run:
 
 def fastest(pool: Sequence[Run], target: float) -> Run:
     """The run that first reaches a target; the most accurate where none does."""
-    return min(pool, key=lambda run: (run.crossing(target), -run.best))
+    return min(pool, key=lambda run: (run.crossing(target), -run.best, run.crossing(run.best)))
 
 
 def standard_error(accuracy: float, examples: int) -> float:

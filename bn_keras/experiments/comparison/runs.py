@@ -147,9 +147,9 @@ class RunStore:
 
     def put(self, key: str, run: Run, facts: Mapping[str, object]) -> None:
         """Stores a finished run."""
-        text = json.dumps(entry_of(run, key, facts)) + "\n"
-        write_whole(self.folder / f"{key}.json", text)
-        self.runs[key] = run
+        entry = entry_of(run, key, facts)
+        write_whole(self.folder / f"{key}.json", json.dumps(entry) + "\n")
+        self.runs[key] = run_of(entry)  # as rounded in the file: a comparison is the same whoever reads it
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator["Claim | None"]:
