@@ -9,14 +9,19 @@ def norm_of(text: str) -> str | tuple[str, dict] | None:
     """The norm that a text names.
 
     Raises:
-        ValueError: When an option is no `key=value`.
+        ValueError: When an option is no `key=value`, or comes twice.
 
     >>> norm_of("none"), norm_of("batch"), norm_of("group:groups=8")
     (None, 'batch', ('group', {'groups': 8}))
     """
     name, colon, options = text.partition(":")
     name = None if name.strip().lower() == "none" else name.strip()
-    return (name, dict(option_of(part) for part in options.split(","))) if colon else name
+    if not colon:
+        return name
+    pairs = [option_of(part) for part in options.split(",")]
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"expected each option once; received {text!r}.")
+    return name, dict(pairs)
 
 
 def norms_of(text: str) -> tuple[str | tuple[str, dict] | None, ...]:

@@ -31,7 +31,8 @@ class Recipe:
         optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`.
         batch_size: Examples per step.
         learning_rates: The lowest and the highest learning rate of the search.
-        steps: Optimizer steps of each run, a multiple of `evaluate_every`; doubled when the baseline is not flat.
+        steps: Optimizer steps of each run, a multiple of `evaluate_every` and at least four times as many; doubled when
+            the baseline is not flat.
         evaluate_every: Steps between two evaluations.
         validation_examples: Training examples that are held out for tuning, targets and crossings.
         norm_momentum: The `momentum` of moving averages, for the norms that have some. Keras' 0.99 needs hundreds of
@@ -43,6 +44,7 @@ class Recipe:
 
     Raises:
         RecipeError: A `ValueError` that names the field, what was expected and what came.
+        ValueError, TypeError: For a norm that `bn_keras.models.norm` does not know.
 
     >>> Recipe(preset="mlp_sigmoid", data="digits", validation_examples=300).arms
     ('none', 'batch')
@@ -76,14 +78,16 @@ class Recipe:
         require("learning_rates", rates[0] < rates[1], "a lower and a higher learning rate", rates)
         momentum = self.norm_momentum
         require("norm_momentum", is_real(momentum) and 0 <= momentum <= 1, "a number in [0, 1]", momentum)
-        for name, least in (("trials", 1), ("seeds", 1), ("extensions", 0)):
+        for name, least in (("trials", 1), ("seeds", 1), ("extensions", 0), ("validation_examples", 1)):
             require_int(self, name, least)
         require("trials", self.trials <= 1024, "at most 1024", self.trials)
         require("seeds", self.seeds <= 1000, "at most 1000", self.seeds)
         require("sketch", isinstance(self.sketch, bool), "True or False", self.sketch)
         if is_int(self.steps) and is_int(self.evaluate_every) and self.evaluate_every >= 1:
             fits = self.steps % self.evaluate_every == 0 and self.steps >= 4 * self.evaluate_every
-            require("steps", fits, f"a multiple of evaluate_every={self.evaluate_every}, at least 4 of them", self.steps)
+            require(
+                "steps", fits, f"a multiple of evaluate_every={self.evaluate_every}, at least 4 of them", self.steps
+            )
         self.training(self.arms[0], Trial(rates[0], 0.0, 0.0, 1.0), self.steps, TUNING_SEED)  # checks the rest
 
     def _check_arms(self):
@@ -91,7 +95,8 @@ class Recipe:
         expected = "a tuple of different norms, one of them None, the baseline"
         require("norms", isinstance(norms, tuple), expected, norms)
         for norm in norms:
-            named_and_options(norm)
+            if callable(named_and_options(norm)[0]):
+                raise RecipeError("norms", "names, or names with a dict of options, so that they can be stored", norms)
         require("norms", len(set(self.arms)) == len(norms) >= 2 and BASELINE in self.arms, expected, self.arms)
 
     @property
@@ -173,5 +178,7 @@ def default_recipe(preset: str, data: str = "digits", *, quick: bool = False, **
     fields |= (QUICK if quick else {}) | changes
     steps = fields["steps"]
     if "evaluate_every" not in changes and is_int(steps) and steps >= 1:
-        fields["evaluate_every"] = next(every for every in range(max(1, steps // EVALUATIONS), 0, -1) if steps % every == 0)
+        fields["evaluate_every"] = next(
+            every for every in range(max(1, steps // EVALUATIONS), 0, -1) if steps % every == 0
+        )
     return Recipe(preset=preset, data=data, **fields)
