@@ -1,1 +1,1 @@
-"""The comparison of norms: equal tuning, fresh seeds, targets from the baseline; `docs/protocol.md` gives the reasons."""
+"""The comparison of norms: equal tuning, fresh seeds, targets from the baseline; `docs/protocol.md` says why."""

@@ -1,6 +1,5 @@
 """`compare`: runs what the plan asks for, one stored file per run, until nothing is missing."""
 
-import contextlib
 import dataclasses
 import gc
 import json
@@ -16,7 +15,7 @@ from bn_keras.experiments.comparison.analysis import Comparison
 from bn_keras.experiments.comparison.plan import Plan, plan
 from bn_keras.experiments.comparison.recipe import Recipe
 from bn_keras.experiments.comparison.runs import Job, Run, RunStore
-from bn_keras.experiments.comparison.step_cost import StepCosts, measure_costs, read_costs, write_costs
+from bn_keras.experiments.comparison.step_cost import measure_costs, read_costs, write_costs
 from bn_keras.experiments.data import Data, load
 from bn_keras.experiments.network import build_network
 from bn_keras.experiments.train import facts_of

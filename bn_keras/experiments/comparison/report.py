@@ -25,8 +25,9 @@ def target_line(comparison: Comparison) -> str:
     """The target, and where it comes from."""
     recipe = comparison.recipe
     return (
-        f"Target: {comparison.target:.2%} validation accuracy (standard error {comparison.error:.2%}), the median best of "
-        f"{recipe.seeds} seeds without norm. Harder target: {comparison.hard_target:.2%}, the highest median of all arms."
+        f"Target: {comparison.target:.2%} validation accuracy (standard error {comparison.error:.2%}), the median best "
+        f"of {recipe.seeds} seeds without norm. Harder target: {comparison.hard_target:.2%}, the highest median of all "
+        "arms."
     )
 
 
@@ -39,7 +40,9 @@ def speed_rows(comparison: Comparison, hard: bool = False) -> list[tuple[str, ..
             speedup = comparison.speedup(arm, role, hard=hard)
             if not rows:
                 own = speedup.baseline_crossings
-                rows.append((BASELINE, "the one", *steps_cells(own), "1×", "", seconds(own, cost[BASELINE].median), "1×"))
+                rows.append(
+                    (BASELINE, "the one", *steps_cells(own), "1×", "", seconds(own, cost[BASELINE].median), "1×")
+                )
             own = speedup.crossings
             time = (seconds(own, cost[arm].median), times(speedup.time_ratio))
             rows.append((arm, role, *steps_cells(own), gain(speedup), f"{speedup.faster:.0%}", *time))

@@ -40,7 +40,9 @@ def compare_command(recipe: Recipe) -> str:
     words = ["bn-keras", "compare", recipe.preset, "--data", recipe.data] + ["--quick"] * recipe.sketch
     for field in dataclasses.fields(Recipe):
         value = getattr(recipe, field.name)
-        if field.name in ("preset", "data", "sketch") or (value == getattr(usual, field.name) and field.name != "steps"):
+        if field.name in ("preset", "data", "sketch") or (
+            value == getattr(usual, field.name) and field.name != "steps"
+        ):
             continue
         option = "rates" if field.name == "learning_rates" else field.name.replace("_", "-")
         words += [f"--{option}", text_of_value(field.name, value)]
@@ -68,7 +70,9 @@ def main() -> None:
     for recipe in ZOO:
         place = place_of(recipe)
         if arguments.only in str(place):
-            compare(recipe, arguments.out / place, data_dir=arguments.data_dir, resume=True, watcher=Printing(str(place)))
+            compare(
+                recipe, arguments.out / place, data_dir=arguments.data_dir, resume=True, watcher=Printing(str(place))
+            )
 
 
 if __name__ == "__main__":
