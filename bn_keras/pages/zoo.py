@@ -136,7 +136,7 @@ def matrix_rows(place: pathlib.PurePosixPath, comparison: Comparison) -> list[tu
             tuned, same = comparison.speedup(arm), comparison.speedup(arm, SAME)
             own, gains = tuned.crossings, (report.gain(tuned), report.gain(same))
             seconds = report.seconds(own, cost[arm].median)
-            cells = (report.steps(statistics.median(own)), *gains, seconds, report.times(tuned.time_ratio))
+            cells = (report.steps(statistics.median(own)), *gains, seconds, report.less_time(tuned))
         rows.append((*start, *cells))
     return rows
 

@@ -72,15 +72,25 @@ class Speedup:
         return ratio_of(statistics.median(self.baseline_crossings), statistics.median(self.crossings))
 
     @property
+    def guessed(self) -> bool:
+        """Whether an arm is at the target before its first step, so that the ratio says nothing."""
+        return 0 in (statistics.median(self.baseline_crossings), statistics.median(self.crossings))
+
+    @property
     def time_ratio(self) -> float:
         """The same of the seconds."""
         return self.ratio / self.cost
 
 
 def ratio_of(baseline: float, arm: float) -> float:
-    """The baseline's steps over the arm's; ∞ where the arm alone gets there, 0 where the baseline alone does."""
-    if math.isinf(arm):
-        return math.nan if math.isinf(baseline) else 0.0
+    """The baseline's steps over the arm's; ∞ where the arm alone gets there, 0 where the baseline alone does.
+
+    NaN where neither gets there, and where both are there before the first step.
+    """
+    if baseline == arm and (baseline == 0 or math.isinf(baseline)):
+        return math.nan
+    if arm == 0 or math.isinf(arm):
+        return 0.0 if arm else math.inf
     return baseline / arm
 
 

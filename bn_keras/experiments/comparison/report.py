@@ -44,7 +44,7 @@ def speed_rows(comparison: Comparison, hard: bool = False) -> list[tuple[str, ..
                     (BASELINE, "the one", *steps_cells(own), "1×", "", seconds(own, cost[BASELINE].median), "1×")
                 )
             own = speedup.crossings
-            time = (seconds(own, cost[arm].median), times(speedup.time_ratio))
+            time = (seconds(own, cost[arm].median), less_time(speedup))
             rows.append((arm, role, *steps_cells(own), gain(speedup), f"{speedup.faster:.0%}", *time))
     return rows
 
@@ -88,7 +88,12 @@ def interval(speedup: Speedup) -> str:
 
 def gain(speedup: Speedup) -> str:
     """A ratio with its interval."""
-    return f"{times(speedup.ratio)} ({interval(speedup)})"
+    return "–" if speedup.guessed else f"{times(speedup.ratio)} ({interval(speedup)})"
+
+
+def less_time(speedup: Speedup) -> str:
+    """The ratio of the seconds."""
+    return "–" if speedup.guessed else times(speedup.time_ratio)
 
 
 def setting_rows(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -141,12 +146,15 @@ def sensitivity_rows(comparison: Comparison) -> list[tuple[str, ...]]:
 def verdict(speedup: Speedup) -> str:
     """What a speed-up says, by its interval."""
     settings = "at the same settings" if speedup.role == SAME else "each arm tuned"
+    if speedup.guessed:
+        return f"Guessing reaches the target, so it says nothing about {speedup.arm} ({settings})."
     if math.isnan(speedup.ratio):
         return f"Neither {speedup.arm} nor the baseline reaches the target ({settings})."
     if math.isinf(speedup.ratio):
-        return f"Only {speedup.arm} reaches the target; the baseline does not ({settings})."
+        misses = steps_cells(speedup.baseline_crossings)[1]
+        return f"Only {speedup.arm} reaches the target; {misses} seeds of the baseline miss it ({settings})."
     if speedup.ratio == 0:
-        return f"{speedup.arm} does not reach the target ({settings})."
+        return f"{speedup.arm} misses the target with {steps_cells(speedup.crossings)[1]} seeds ({settings})."
     gain = f"{gained(speedup.ratio, 'fewer', 'more')} steps and {gained(speedup.time_ratio, 'less', 'more')} time"
     clear = speedup.low > 1 or speedup.high < 1
     doubt = "" if clear else ", which the seeds do not tell from 1×"
