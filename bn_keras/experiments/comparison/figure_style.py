@@ -75,7 +75,7 @@ def new_figure(recipe: Recipe, heading: str, height: float, columns: int = 1, **
     for axes in row:
         tidy(axes)
         axes.tick_params(labelsize=SMALL)
-    sketch = "Sketch: " if recipe.sketch else ""
+    sketch = "Sketch, " if recipe.sketch else ""
     weight = "bold" if recipe.sketch else "normal"
     heading = wrapped(f"{sketch}{recipe.preset} on {recipe.data}: {heading}", FIGURE_LETTERS)
     figure.suptitle(heading, fontsize=SIZE, color=INK, fontweight=weight)
@@ -130,7 +130,7 @@ def accuracy_ticks(low: float, high: float) -> list[float]:
     """Round accuracies that are not too close to each other on a logit axis; even ones on a short axis.
 
     >>> accuracy_ticks(0.1, 0.985)
-    [0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98]
+    [0.1, 0.3, 0.5, 0.8, 0.9, 0.95, 0.98]
     """
     ticks = [value for value in ACCURACIES if low <= value <= high]
     if len(ticks) < 3:
