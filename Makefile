@@ -7,16 +7,15 @@ BIN := $(VENV)/bin
 DATA_DIR ?=
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
-# CIFAR-10 from tensorflow-datasets: make zoo ZOO_IMAGES=cifar10 (remove the old results.json first)
-ZOO_IMAGES ?= cifar10_jpeg
 
 .PHONY: help demo test check bench accuracy folding recalibration serving surgery replicas throughput weights zoo docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.lab  ## train with and without batch norm on real digits: a table and demo/curves.png
-	$(BIN)/bn-keras compare mlp_sigmoid --data digits --steps 3000 --out demo --resume
+demo: $(VENV)/.lab  ## sketch what batch norm does to two networks on real digits: tables, and figures in demo/
+	$(BIN)/bn-keras compare inception_small --quick --seeds 5 --steps 600 --out demo/inception_small --resume
+	$(BIN)/bn-keras compare mlp_sigmoid --quick --seeds 5 --steps 1000 --out demo/mlp_sigmoid --resume
 
 # Each test file runs in one process, because its tests share slow set-up. Random cases are counted over all files.
 test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
@@ -57,9 +56,8 @@ throughput: $(VENV)/.lab  ## examples per second of bn-keras train beside Keras'
 weights: $(VENV)/.lab  ## train what is missing of the weights in bn_keras/models/shipped, and write them
 	$(BIN)/python -m bn_keras.experiments.ship $(data_dir)
 
-zoo: $(VENV)/.lab  ## train what is missing in models/ and write its pages
-	$(BIN)/bn-keras compare mlp_sigmoid --data mnist $(data_dir) --out models/mlp_sigmoid --resume
-	$(BIN)/bn-keras compare inception_small --data $(ZOO_IMAGES) $(data_dir) --out models/inception_small --resume
+zoo: $(VENV)/.lab  ## make the runs that are missing in models/, which takes hours, and write its pages
+	$(BIN)/python -m bn_keras.experiments.comparison.zoo $(data_dir)
 	$(BIN)/bn-keras page zoo
 
 docs: $(VENV)/.dev  ## write the pages of docs/ that follow from the code

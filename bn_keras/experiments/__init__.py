@@ -5,6 +5,7 @@ from bn_keras.experiments.comparison.analysis import Comparison
 from bn_keras.experiments.comparison.compare import compare, read_comparison
 from bn_keras.experiments.comparison.figures import draw
 from bn_keras.experiments.comparison.recipe import Recipe, default_recipe
+from bn_keras.experiments.comparison.report import summarize
 from bn_keras.experiments.data import Data, DataError, load
 from bn_keras.experiments.fields import RecipeError
 from bn_keras.experiments.network import NetworkError
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "make_strategy",
     "read_comparison",
+    "summarize",
     "train",
     "training_recipe",
 ]

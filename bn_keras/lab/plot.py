@@ -33,3 +33,10 @@ def svg(figure: matplotlib.figure.Figure, digest: str = "") -> str:
     with matplotlib.rc_context({"svg.hashsalt": "bn_keras", "svg.fonttype": "none"}):
         figure.savefig(text, format="svg", dpi=120, metadata={"Date": None, "Description": digest})
     return text.getvalue()
+
+
+def png(figure: matplotlib.figure.Figure) -> bytes:
+    """A picture as the bytes of a PNG."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=120, metadata={"Software": None})
+    return data.getvalue()

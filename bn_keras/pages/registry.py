@@ -37,7 +37,7 @@ class Page:
         summary: What it shows, in a line.
         path: Where it goes in the repository: a file, or a folder for a page of several files.
         function: `module:function` below `bn_keras.pages`. The function takes a `Request` and returns the text, or
-            `{name: text}` for the files of a folder.
+            `{name: text}` for the files of a folder; a picture may be bytes.
         extra: The extra of the package that it needs; `""` for none.
         results: The folder of stored results in the repository that it follows from; `""` for none. A page that also
             measures stores its results there, and measures only what is missing or out of date.
@@ -54,7 +54,7 @@ class Page:
     measures: bool = False
     marks: str = ""
 
-    def make(self, request: Request) -> str | dict[str, str]:
+    def make(self, request: Request) -> str | dict[str, str | bytes]:
         """The text, or the texts by file name."""
         module, _, name = self.function.partition(":")
         return getattr(importlib.import_module(f"bn_keras.pages.{module}"), name)(request)
@@ -87,7 +87,7 @@ PAGES = {
              "surgery:text", extra="lab,dev", results="benchmarks/surgery", measures=True),
         Page("throughput", "examples per second of bn-keras train beside Keras' fit, and of the input",
              "docs/throughput.md", "throughput:text", extra="lab", measures=True),
-        Page("zoo", "what batch norm does to the training of each preset, with pictures", "models",
+        Page("zoo", "what each norm does to the training of each preset, with pictures", "models",
              "zoo:files", extra="lab", results="models"),
     )
 }  # fmt: skip
@@ -150,7 +150,10 @@ def write(page: Page, out: pathlib.Path, request: Request) -> list[pathlib.Path]
     texts = {out: made} if isinstance(made, str) else {out / name: text for name, text in made.items()}
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(complete(page, path, text, request.quick), encoding="utf-8")
+        if isinstance(text, bytes):
+            path.write_bytes(text)
+        else:
+            path.write_text(complete(page, path, text, request.quick), encoding="utf-8")
     return list(texts)
 
 

@@ -1,128 +1,170 @@
-"""The zoo: a card and a picture for each comparison, and the table above them, from the stored results alone."""
+"""The zoo: a card for each comparison, and the matrix of presets and norms, from the stored runs alone."""
 
-from bn_keras.experiments import read_results, report
-from bn_keras.experiments.analysis import answers
-from bn_keras.experiments.plot import figure_of
-from bn_keras.lab.markdown import facts, sentence, size, table
-from bn_keras.lab.plot import svg
-from bn_keras.lab.results import RESULTS, ResultsError, digest_of
+import csv
+import io
+import json
+import pathlib
+import statistics
+
+from bn_keras.experiments.comparison import report
+from bn_keras.experiments.comparison.analysis import Comparison, Speedup
+from bn_keras.experiments.comparison.compare import COMPARISON, read_comparison
+from bn_keras.experiments.comparison.figures import FIGURES
+from bn_keras.experiments.comparison.plan import FASTEST, MOST_ACCURATE, SAME
+from bn_keras.experiments.comparison.recipe import BASELINE, hash_of
+from bn_keras.experiments.comparison.zoo import ZOO, place_of
+from bn_keras.lab.markdown import sentence, table
+from bn_keras.lab.plot import png, svg
+from bn_keras.lab.results import ResultsError
 from bn_keras.models import preset
 from bn_keras.pages.registry import Request
+from bn_keras.pages.zoo_card import CAPTIONS, bullets, card_text, recipe_hash
 
-CARD, PICTURE, TABLE = "README.md", "curves.svg", "README.md"
+CARD, MATRIX, CSV, EARLIER = "README.md", "README.md", "results.csv", "earlier.json"
+CSV_COLUMNS = (
+    "preset", "data", "norm", "winner", "target", "validation_accuracy", "test_accuracy", "median_steps", "seeds",
+    "never", "fewer_steps", "low", "high", "faster", "step_seconds", "seconds", "less_time", "recipe",
+)  # fmt: skip
 
 
-def files(request: Request) -> dict[str, str]:
-    """The table of all presets, and the card and the picture of each.
+def files(request: Request) -> dict[str, str | bytes]:
+    """The matrix of all comparisons, its CSV, a page for each preset, and a card with figures for each comparison.
 
     Raises:
-        ResultsError: When there are no results, or unfinished ones.
+        ResultsError: When there are no results, or unfinished ones, or when they were made with another recipe than
+            `ZOO` has now.
     """
-    paths = {path.parent.name: path for path in sorted(request.results.glob(f"*/{RESULTS}"))}
-    if not paths:
-        raise ResultsError(f"There is no {request.results}/PRESET/{RESULTS}. Make one with `bn-keras compare`.")
-    entries = {name: read_results(path) for name, path in paths.items()}
-    texts = {}
-    for name, results in entries.items():
-        try:
-            texts[f"{name}/{CARD}"] = card_text(results)
-        except ValueError as error:
-            raise ResultsError(f"{paths[name]}: {error}") from None
-        texts[f"{name}/{PICTURE}"] = svg(figure_of(results), digest_of(paths[name]))
-    return texts | {TABLE: table_text(entries)}
+    comparisons = read_zoo(request.results)
+    texts = {MATRIX: matrix_text(comparisons), CSV: csv_text(comparisons)}
+    for place, comparison in comparisons.items():
+        earlier = read_earlier(request.results / place / EARLIER)
+        texts[f"{place}/{CARD}"] = card_text(comparison, earlier)
+        for name, figure in FIGURES.items():
+            drawn = figure(comparison)
+            texts[f"{place}/{name}.svg"] = svg(drawn, f"drawn from the stored runs of recipe {recipe_hash(comparison)}")
+            texts[f"{place}/{name}.png"] = png(drawn)
+    for name in {place.parts[0] for place in comparisons}:
+        own = {place: each for place, each in comparisons.items() if place.parts[0] == name}
+        texts[f"{name}/{CARD}"] = preset_text(name, own)
+    return texts
 
 
-def card_text(results):
-    recipe, data, machine, versions = (results[key] for key in ("recipe", "data", "machine", "versions"))
-    entry = preset(recipe["preset"])
-    parameters = results["parameters"]
-    notes = [report.sensitivity_line(results), *report.warnings(results)]
-    return f"""# {entry.name}
-
-{sentence(entry.summary)} Source: {entry.source}.
-Parameters as trained here: {parameters["none"]:,} without norm, {parameters["batch"]:,} with batch norm,
-moving statistics included.
-
-![Accuracy over steps, and best accuracy over learning rates]({PICTURE})
-
-## How many steps does each arm need to reach the best accuracy without norm?
-{sentence(report.target_line(results))}
-
-{table(report.ANSWER_COLUMNS, report.answer_rows(results))}
-
-{chr(10).join("- " + sentence(note) for note in notes)}
-
-## Best accuracy at every learning rate
-The highest mean test accuracy over {len(recipe["seeds"])} seeds, at any evaluation.
-
-{table(report.SWEEP_COLUMNS, report.sweep_rows(results))}
-
-## Recipe
-{table(("field", "value"), [(f"`{key}`", text(value)) for key, value in recipe.items()])}
-
-- Data: {data["training_examples"]:,} training and {data["test_examples"]:,} test images of
-  {size(data["image_shape"])}, {data["classes"]} classes.
-- Machine: {facts(machine)}. Versions: {facts(versions)}. Started {results["started"]}.
-- Seconds count training steps alone, without evaluations and compilation.
-
-Run it again: `{command(recipe)}`
-"""
-
-
-def table_text(entries):
-    rows = []
-    for name, results in entries.items():
-        same, own = answers(results)
-        recipe = results["recipe"]
-        rows.append(
-            (
-                f"[{name}]({name}/{CARD})",
-                recipe["data"],
-                f"{results['parameters']['batch']:,}",
-                f"{own.without.best:.2%}",
-                f"{own.with_norm.best:.2%}",
-                report.gain(same),
-                report.gain(own),
+def read_zoo(folder: pathlib.Path) -> dict[pathlib.PurePosixPath, Comparison]:
+    """The comparisons in a folder, in the order of `ZOO`; those that `ZOO` does not have come last."""
+    order = {str(place_of(recipe)): recipe for recipe in ZOO}
+    found = {str(path.parent.relative_to(folder).as_posix()) for path in folder.glob(f"*/*/{COMPARISON}")}
+    if not found:
+        raise ResultsError(f"There is no {folder}/PRESET/DATA/{COMPARISON}. Make one with `make zoo`.")
+    comparisons = {}
+    for name in [*(name for name in order if name in found), *sorted(found - set(order))]:
+        comparison = read_comparison(folder / name)
+        if name in order and comparison.recipe != order[name]:
+            raise ResultsError(
+                f"{folder / name} is stale: it was made with the recipe {recipe_hash(comparison)}, and the zoo's is "
+                f"{hash_of(order[name].to_dict())} now. Move the folder away and run `make zoo`."
             )
+        comparisons[pathlib.PurePosixPath(name)] = comparison
+    return comparisons
+
+
+def read_earlier(path: pathlib.Path) -> dict | None:
+    """What an earlier protocol said of the same preset and data, where it is stored."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def preset_text(name: str, comparisons: dict[pathlib.PurePosixPath, Comparison]) -> str:
+    """The page of a preset: what it is, and its comparisons."""
+    entry = preset(name)
+    parts = [f"# {name}\n\n{sentence(entry.summary)} Source: {sentence(entry.source)}"]
+    for place, comparison in comparisons.items():
+        parts.append(
+            f"## [{comparison.recipe.data}]({place.parts[1]}/{CARD})\n{report.target_line(comparison)}\n\n"
+            f"{bullets(report.verdicts(comparison))}\n\n![{CAPTIONS['learning_curves']}]({place.parts[1]}/learning_curves.svg)"
         )
-    columns = (
-        "preset",
-        "data",
-        "parameters",
-        "best accuracy without norm",
-        "with batch norm",
-        "same learning rate",
-        "each arm's best rate",
-    )
+    return "\n\n".join(parts) + "\n"
+
+
+MATRIX_COLUMNS = (
+    "preset", "data", "norm", "test accuracy", "steps to the target", "fewer steps", "at the same settings",
+    "seconds", "less time",
+)  # fmt: skip
+
+
+def matrix_text(comparisons: dict[pathlib.PurePosixPath, Comparison]) -> str:
+    """The page of the whole zoo."""
+    rows, verdicts = [], []
+    for place, comparison in comparisons.items():
+        rows += matrix_rows(place, comparison)
+        for arm in comparison.arms:
+            speedup = comparison.speedup(arm)
+            if not (speedup.low > 1 and speedup.time_ratio > 1):
+                verdicts.append(f"{comparison.recipe.preset} on {comparison.recipe.data}: {report.verdict(speedup)}")
+    losses = bullets(verdicts) if verdicts else "Every norm is faster in all comparisons above, in steps and in time."
     return f"""# Model zoo
 
-How much batch norm shortens the training of each preset: how many times fewer steps, and how much less time, it needs
-to reach the best accuracy of the network without norm. Both arms sweep the same learning rates. Each card has the
-recipe, the accuracy at every rate, and how much the answer depends on the target.
+What does a norm do to the speed of training? Each row is one network with one norm: the steps and seconds that it needs
+to reach the best validation accuracy of the same network without norm. All arms are tuned alike, the winners run with
+new seeds, and the [protocol](../docs/protocol.md) was written down before the runs.
 
-{table(columns, rows)}
+{table(MATRIX_COLUMNS, rows)}
 
-`make zoo` trains what is missing and writes these pages from the `results.json` beside each card.
+- *Steps* and *seconds* are medians over seeds, with each arm's fastest settings. In brackets: 95 % intervals.
+- *At the same settings* changes the norm alone, as the paper does for its 2.3×.
+- *Test accuracy* is the median of each arm's most accurate settings.
+- The numbers of this table, and more, are in [results.csv](results.csv).
+
+## Where a norm does not win
+Its interval reaches 1×, or its steps cost more time than they save.
+
+{losses}
+
+`make zoo` makes the runs that are missing and writes these pages from the stored runs.
 """
 
 
-def text(value):
-    if isinstance(value, list):
-        return ", ".join(map(text, value))
-    if value is None:
-        return "all"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def matrix_rows(place: pathlib.PurePosixPath, comparison: Comparison) -> list[tuple[str, ...]]:
+    """The rows of a comparison in the matrix."""
+    cost = comparison.costs.arms
+    rows = []
+    for arm in comparison.recipe.arms:
+        test = f"{statistics.median(comparison.test_accuracies(arm)):.2%}"
+        start = (f"[{place.parts[0]}]({place}/{CARD})", comparison.recipe.data, arm, test)
+        if arm == BASELINE:
+            own = comparison.speedup(comparison.arms[0]).baseline_crossings
+            cells = (report.steps(statistics.median(own)), "1×", "1×", report.seconds(own, cost[arm].median), "1×")
+        else:
+            tuned, same = comparison.speedup(arm), comparison.speedup(arm, SAME)
+            own, gains = tuned.crossings, (report.gain(tuned), report.gain(same))
+            seconds = report.seconds(own, cost[arm].median)
+            cells = (report.steps(statistics.median(own)), *gains, seconds, report.times(tuned.time_ratio))
+        rows.append((*start, *cells))
+    return rows
 
 
-def command(recipe):
-    """The command line that runs a recipe."""
-    options = {
-        "data": recipe["data"],
-        "rates": ",".join(f"{rate:g}" for rate in recipe["learning_rates"]),
-        "seeds": ",".join(map(str, recipe["seeds"])),
-    }
-    skipped = {"preset", "data", "learning_rates", "seeds"}
-    options |= {
-        key.replace("_", "-"): value for key, value in recipe.items() if key not in skipped and value is not None
-    }
-    return f"bn-keras compare {recipe['preset']} " + " ".join(f"--{key} {value}" for key, value in options.items())
+def csv_text(comparisons: dict[pathlib.PurePosixPath, Comparison]) -> str:
+    """Every speed-up of the zoo, a row each."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for comparison in comparisons.values():
+        for arm in comparison.arms:
+            for role, hard in ((FASTEST, False), (SAME, False), (MOST_ACCURATE, True)):
+                speedup = comparison.speedup(arm, role, hard=hard)
+                if arm == comparison.arms[0] and role != SAME:
+                    writer.writerow(csv_row(comparison, BASELINE, speedup, speedup.baseline_crossings))
+                writer.writerow(csv_row(comparison, arm, speedup, speedup.crossings))
+    return text.getvalue()
+
+
+def csv_row(comparison: Comparison, arm: str, speedup: Speedup, crossings: tuple[float, ...]) -> list:
+    """A row of the CSV; the baseline has no ratios."""
+    recipe, cost = comparison.recipe, comparison.costs.arms[arm].median
+    median = statistics.median(crossings)
+    numbers = (speedup.ratio, speedup.low, speedup.high, speedup.faster) if arm != BASELINE else ("",) * 4
+    never = sum(step == float("inf") for step in crossings)
+    return [
+        recipe.preset, recipe.data, arm, speedup.role if arm != BASELINE else "", round(speedup.target, 6),
+        round(comparison.accuracy(arm), 6), round(statistics.median(comparison.test_accuracies(arm)), 6), median,
+        len(crossings), never, *(f"{number:.4g}" if number != "" else "" for number in numbers), f"{cost:.4g}",
+        f"{median * cost:.4g}", f"{speedup.time_ratio:.4g}" if arm != BASELINE else "", recipe_hash(comparison),
+    ]  # fmt: skip
