@@ -53,15 +53,18 @@ def learning_curves(comparison: Comparison) -> matplotlib.figure.Figure:
         (FASTEST, comparison.target, f"Fastest winners, target {comparison.target:.2%}"),
         (MOST_ACCURATE, comparison.hard_target, f"Most accurate winners, target {comparison.hard_target:.2%}"),
     )
-    bests = [run.running_best[-1] for runs in comparison.seeds.values() for run in runs]
-    steps = np.arange(0, comparison.plan.steps + 1, recipe.evaluate_every)
+    # The step 0, at which all arms guess, is not on the logarithmic scale.
+    steps = np.arange(recipe.evaluate_every, comparison.plan.steps + 1, recipe.evaluate_every)
     top = top_of(comparison)
-    accuracy_axis(row[0], "y", [comparison.chance, *bests], top)
+    bands = {key: band_of(runs, len(steps), comparison.chance) for key, runs in comparison.seeds.items()}
+    shown = np.concatenate([bands[arm, role].ravel() for arm in recipe.arms for role, _, _ in panels])
+    accuracy_axis(row[0], "y", [*shown, comparison.target, comparison.hard_target], top)
     for axes, (role, target, title) in zip(row, panels, strict=True):
         runs = {arm: comparison.seeds[arm, role] for arm in recipe.arms}
         for arm, style in styles.items():
-            accuracy = best_so_far(runs[arm], len(steps), comparison.chance)
-            draw_curve(axes, steps, np.minimum(accuracy, top), style)
+            low, median, high = np.minimum(bands[arm, role], top)
+            axes.plot(steps, median, color=style.color, linestyle=style.line, linewidth=2)
+            axes.fill_between(steps, low, high, color=style.color, alpha=0.18, linewidth=0)
         axes.axhline(min(target, top), color=INK, linewidth=1.2, linestyle=":", zorder=3)
         axes.axhspan(target - comparison.error, target + comparison.error, color=INK, alpha=0.12, linewidth=0)
         draw_crossings(axes, runs, target, top, styles)
@@ -76,20 +79,16 @@ def learning_curves(comparison: Comparison) -> matplotlib.figure.Figure:
     return figure
 
 
-def best_so_far(runs: Sequence[Run], evaluations: int, chance: float) -> np.ndarray:
-    """The best accuracy so far of each run, which the crossings follow from; chance from where a run diverged."""
+def band_of(runs: Sequence[Run], evaluations: int, chance: float) -> np.ndarray:
+    """The lower end, the median and the upper end over seeds of the best accuracy so far, from the first evaluation on.
+
+    The crossings follow from the best so far. A run that diverged counts as chance from then on.
+    """
     accuracy = np.full((len(runs), evaluations), chance)
     for row, run in zip(accuracy, runs, strict=True):
-        row[: len(run.steps)] = run.running_best
-    return accuracy
-
-
-def draw_curve(axes: matplotlib.axes.Axes, steps: np.ndarray, accuracy: np.ndarray, style: ArmStyle) -> None:
-    """The median over seeds, and a band."""
-    share = 0.1 if len(accuracy) >= MANY_SEEDS else 0.0
-    low, median, high = np.quantile(accuracy, (share, 0.5, 1 - share), axis=0)
-    axes.plot(steps, median, color=style.color, linestyle=style.line, linewidth=2)
-    axes.fill_between(steps, low, high, color=style.color, alpha=0.18, linewidth=0)
+        row[: len(run.steps) - 1] = run.running_best[1:]
+    share = 0.1 if len(runs) >= MANY_SEEDS else 0.0
+    return np.quantile(accuracy, (share, 0.5, 1 - share), axis=0)
 
 
 def draw_crossings(

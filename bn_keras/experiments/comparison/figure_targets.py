@@ -24,6 +24,7 @@ from bn_keras.experiments.comparison.figure_style import (
     styles_of,
     top_of,
 )
+from bn_keras.experiments.comparison.plan import MOST_ACCURATE
 from bn_keras.experiments.comparison.recipe import BASELINE
 from bn_keras.lab.plot import INK
 
@@ -59,16 +60,20 @@ def speedup_over_target(comparison: Comparison) -> matplotlib.figure.Figure:
 
 
 def target_levels(comparison: Comparison) -> list[float]:
-    """Targets from half way between chance and the target to the best run, evenly spaced in the logit.
+    """Both targets, and others from easy to the best run, evenly spaced in the logit.
 
-    All are above the accuracies before the first step: a target that guessing reaches has no speed-up.
+    The easiest is half way between chance and the target, or higher where guessing or the first evaluation of the
+    baseline reaches that: such a target has no speed-up to show.
     """
     runs = [run for runs in (*comparison.seeds.values(), *comparison.plan.pools.values()) for run in runs]
+    baseline = comparison.groups[BASELINE, MOST_ACCURATE].running_best
+    first = max(float(np.median(baseline[:, :2], axis=0)[-1]), max(run.accuracy[0] for run in runs))
+    easy = max((comparison.chance + comparison.target) / 2, first + 1 / comparison.recipe.validation_examples)
     top = top_of(comparison)
-    guessed = max(run.accuracy[0] for run in runs) + 1 / comparison.recipe.validation_examples
-    low = logit(min(top, max((comparison.chance + comparison.target) / 2, guessed)))
-    high = logit(min(top, max(run.best for run in runs)))
-    return [expit(value) for value in np.linspace(low, max(high, low + 0.01), LEVELS).tolist()]
+    low, high = logit(min(top, easy)), logit(min(top, max(run.best for run in runs)))
+    between = np.linspace(low, max(high, low + 0.01), LEVELS)
+    targets = {min(top, target) for target in (comparison.target, comparison.hard_target) if target >= easy}
+    return sorted({expit(value) for value in between.tolist()} | targets)
 
 
 def finite(ratios: Sequence[float]) -> np.ndarray:
