@@ -25,6 +25,7 @@ from bn_keras.experiments.comparison.figure_style import (
 from bn_keras.experiments.comparison.recipe import BASELINE
 from bn_keras.lab.plot import INK
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 # The factor between the arms' places at the same number of trials, so that their bars do not cover each other, and the
 # one between the first and the last place at most.
 DODGE, DODGE_ALL = 1.12, 1.5
@@ -138,8 +139,11 @@ def worth(budgets: Mapping[int, Mapping[str, Budget]]) -> str:
     goal = median.pop(BASELINE)[most]
     enough = {arm: [size for size in budgets if of[size] >= goal] for arm, of in median.items()}
     if len(enough) > 1:
-        found = (f"{arm} with {sizes[0]}" if sizes else f"not {arm}" for arm, sizes in enough.items())
-        return f"as accurate as {BASELINE} with {most} trials: {', '.join(found)}"
+        found = ", ".join(
+            f"{arm}{NO_BREAK}with{NO_BREAK}{sizes[0]}" if sizes else f"not{NO_BREAK}{arm}"
+            for arm, sizes in enough.items()
+        )
+        return f"as accurate as {BASELINE} with {most} trials: {found}"
     ((arm, sizes),) = enough.items()
     size = sizes[0] if sizes else most
     return (

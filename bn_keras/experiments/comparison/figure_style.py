@@ -97,10 +97,11 @@ def legend(figure: matplotlib.figure.Figure, styles: dict[str, ArmStyle], others
         )
         for arm, style in styles.items()
     ]
+    handles += others
     figure.legend(
-        handles=[*handles, *others],
+        handles=handles,
         loc="outside lower center",
-        ncols=4,
+        ncols=5 if len(handles) == 5 else 4,
         frameon=False,
         fontsize=SMALL,
         handlelength=3.2,

@@ -62,13 +62,14 @@ def speedup_over_target(comparison: Comparison) -> matplotlib.figure.Figure:
 def target_levels(comparison: Comparison) -> list[float]:
     """Both targets, and others from easy to the best run, evenly spaced in the logit.
 
-    The easiest is half way between chance and the target, or higher where guessing or the first evaluation of the
-    baseline reaches that: such a target has no speed-up to show.
+    The easiest is half way between chance and the target. It is higher where guessing, or the first evaluation of the
+    baseline, reaches that: such a target has no speed-up to show.
     """
     runs = [run for runs in (*comparison.seeds.values(), *comparison.plan.pools.values()) for run in runs]
     baseline = comparison.groups[BASELINE, MOST_ACCURATE].running_best
-    first = max(float(np.median(baseline[:, :2], axis=0)[-1]), max(run.accuracy[0] for run in runs))
-    easy = max((comparison.chance + comparison.target) / 2, first + 1 / comparison.recipe.validation_examples)
+    first = float(np.median(baseline[:, :2], axis=0)[-1])
+    reached = max(max(run.accuracy[0] for run in runs), first if first < comparison.target else 0.0)
+    easy = max((comparison.chance + comparison.target) / 2, reached + 1 / comparison.recipe.validation_examples)
     top = top_of(comparison)
     low, high = logit(min(top, easy)), logit(min(top, max(run.best for run in runs)))
     between = np.linspace(low, max(high, low + 0.01), LEVELS)
