@@ -151,11 +151,23 @@ def test_trials_that_diverged_are_in_a_strip():
 
 
 def test_every_norm_has_a_style_of_its_own():
-    styles = styles_of(["none", *KINDS, "group:groups=4", "group:groups=8"])
+    styles = styles_of(["none", *KINDS, "group:groups=4", "renorm:momentum=0.5", "group:groups=8"])
     assert set(STYLES) == {"none", *KINDS}
     assert len({style.marker for style in styles.values()}) == len(styles)
     assert len({str(style.line) for style in styles.values()}) == len(styles)
     assert {styles[arm].color for arm in ("group:groups=4", "group:groups=8")} == {styles["group"].color}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_words_of_long_arms_are_not_cut_off(name):
+    clipping = {"renorm_clipping": {"rmax": 3.0, "rmin": 0.3, "dmax": 5.0}}
+    arms = (None, ("renorm", clipping), ("decorrelated", {"groups": 4}), "instance", "batch", "layer")
+    figure = FIGURES[name](comparison(norms=arms, **SMALL))
+    figure.draw_without_rendering()
+    for artist in (figure.legends[0], *figure.texts, *(axes.title for axes in figure.axes)):
+        box = artist.get_window_extent()
+        assert 0 <= box.x0 <= box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 <= box.y1 <= figure.bbox.height
 
 
 def test_an_arm_keeps_its_style_beside_other_arms():
