@@ -9,6 +9,7 @@ import matplotlib.figure
 
 # Okabe and Ito's colours stay apart with every kind of colour blindness.
 BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
+GREEN, PURPLE, SKY, BLACK = "#009E73", "#CC79A7", "#56B4E9", "#000000"
 INK = "#333333"
 
 
@@ -18,10 +19,10 @@ def tidy(axes: matplotlib.axes.Axes, grid: str = "both") -> None:
     axes.grid(axis=grid, alpha=0.25, linewidth=0.6)
 
 
-def save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
-    """Writes a picture: an SVG or a PNG, by the path's suffix."""
+def save(figure: matplotlib.figure.Figure, path: pathlib.Path, digest: str = "") -> None:
+    """Writes a picture: an SVG or a PNG, by the path's suffix. The digest goes into the description of an SVG."""
     if path.suffix == ".svg":
-        path.write_text(svg(figure), encoding="utf-8")
+        path.write_text(svg(figure, digest), encoding="utf-8")
     else:
         figure.savefig(path, dpi=120)
 

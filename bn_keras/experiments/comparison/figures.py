@@ -1,0 +1,43 @@
+"""The figures of a comparison, by name."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from bn_keras.experiments.comparison.analysis import Comparison
+from bn_keras.experiments.comparison.figure_budgets import speedup_over_budget
+from bn_keras.experiments.comparison.figure_runs import accuracy_over_rate, learning_curves
+from bn_keras.experiments.comparison.figure_targets import speedup_over_target
+from bn_keras.experiments.comparison.recipe import hash_of
+from bn_keras.lab.plot import save
+
+FIGURES = {
+    "learning_curves": learning_curves,
+    "speedup_over_target": speedup_over_target,
+    "speedup_over_budget": speedup_over_budget,
+    "accuracy_over_rate": accuracy_over_rate,
+}
+
+
+def draw(
+    comparison: Comparison, folder: str | os.PathLike, suffixes: Sequence[str] = (".svg", ".png")
+) -> list[pathlib.Path]:
+    """Draws all figures of a comparison.
+
+    Args:
+        comparison: A `Comparison`.
+        folder: Where the pictures go; `draw` creates it.
+        suffixes: The formats, each `".svg"` or `".png"`.
+
+    Returns:
+        The paths of the pictures, such as `folder/learning_curves.svg`. The same comparison gives the same bytes.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure_of in FIGURES.items():
+        figure = figure_of(comparison)
+        for suffix in suffixes:
+            paths.append(folder / f"{name}{suffix}")
+            save(figure, paths[-1], digest=f"recipe {hash_of(comparison.recipe.to_dict())}")
+    return paths
