@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.axes
 import matplotlib.figure
+import matplotlib.lines
 import numpy as np
 
 from bn_keras.experiments.comparison.analysis import Budget, Comparison
@@ -22,7 +23,9 @@ from bn_keras.experiments.comparison.figure_style import (
     top_of,
 )
 from bn_keras.experiments.comparison.recipe import BASELINE
+from bn_keras.lab.plot import INK
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 # The factor between the arms' places at the same number of trials, so that their bars do not cover each other, and the
 # one between the first and the last place at most.
 DODGE, DODGE_ALL = 1.12, 1.5
@@ -44,7 +47,8 @@ def speedup_over_budget(comparison: Comparison) -> matplotlib.figure.Figure:
     label(steps, x="trials", title=f"Steps to {comparison.target - comparison.error:.2%}", raised=raised)
     label(share, x="trials", title="Searches that get there", raised=raised)
     label(accuracy, x="trials", title="Best accuracy", raised=raised)
-    legend(figure, styles)
+    bars = matplotlib.lines.Line2D([], [], color=INK, linewidth=3, alpha=0.35, label="quartiles")
+    legend(figure, styles, [bars])
     return figure
 
 
@@ -99,7 +103,7 @@ def draw_accuracies(
     axes: matplotlib.axes.Axes, budgets: Mapping[int, Mapping[str, Budget]], styles: dict[str, ArmStyle], top: float
 ) -> None:
     """The best accuracy."""
-    found = {arm: quartiles([budget[arm].accuracies for budget in budgets.values()]) for arm in styles}
+    found = {arm: quartiles([budget[arm].accuracies for budget in budgets.values()]).clip(max=top) for arm in styles}
     accuracy_axis(axes, "y", np.ravel(list(found.values())), top)
     for place, (arm, style) in enumerate(styles.items()):
         sizes = dodged(budgets, place, len(styles))
@@ -135,8 +139,11 @@ def worth(budgets: Mapping[int, Mapping[str, Budget]]) -> str:
     goal = median.pop(BASELINE)[most]
     enough = {arm: [size for size in budgets if of[size] >= goal] for arm, of in median.items()}
     if len(enough) > 1:
-        found = (f"{arm} with {sizes[0]}" if sizes else f"not {arm}" for arm, sizes in enough.items())
-        return f"as accurate as {BASELINE} with {most} trials: {', '.join(found)}"
+        found = ", ".join(
+            f"{arm}{NO_BREAK}with{NO_BREAK}{sizes[0]}" if sizes else f"not{NO_BREAK}{arm}"
+            for arm, sizes in enough.items()
+        )
+        return f"as accurate as {BASELINE} with {most} trials: {found}"
     ((arm, sizes),) = enough.items()
     size = sizes[0] if sizes else most
     return (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib.axes
 import matplotlib.figure
+import matplotlib.lines
 import matplotlib.ticker
 import numpy as np
 
@@ -52,39 +53,46 @@ def learning_curves(comparison: Comparison) -> matplotlib.figure.Figure:
         (FASTEST, comparison.target, f"Fastest winners, target {comparison.target:.2%}"),
         (MOST_ACCURATE, comparison.hard_target, f"Most accurate winners, target {comparison.hard_target:.2%}"),
     )
-    bests = [run.running_best[-1] for runs in comparison.seeds.values() for run in runs]
-    steps = np.arange(0, comparison.plan.steps + 1, recipe.evaluate_every)
-    accuracy_axis(row[0], "y", [comparison.chance, *bests], top_of(comparison))
+    # The step 0, at which all arms guess, is not on the logarithmic scale.
+    steps = np.arange(recipe.evaluate_every, comparison.plan.steps + 1, recipe.evaluate_every)
+    top = top_of(comparison)
+    bands = {key: band_of(runs, len(steps), comparison.chance) for key, runs in comparison.seeds.items()}
+    shown = np.concatenate([bands[arm, role].ravel() for arm in recipe.arms for role, _, _ in panels])
+    accuracy_axis(row[0], "y", [*shown, comparison.target, comparison.hard_target], top)
     for axes, (role, target, title) in zip(row, panels, strict=True):
         runs = {arm: comparison.seeds[arm, role] for arm in recipe.arms}
         for arm, style in styles.items():
-            draw_curve(axes, steps, runs[arm], style, comparison.chance)
-        axes.axhline(target, color=INK, linewidth=1.2, linestyle=":", zorder=3)
+            low, median, high = np.minimum(bands[arm, role], top)
+            axes.plot(steps, median, color=style.color, linestyle=style.line, linewidth=2)
+            axes.fill_between(steps, low, high, color=style.color, alpha=0.18, linewidth=0)
+        axes.axhline(min(target, top), color=INK, linewidth=1.2, linestyle=":", zorder=3)
         axes.axhspan(target - comparison.error, target + comparison.error, color=INK, alpha=0.12, linewidth=0)
-        draw_crossings(axes, runs, target, styles)
+        draw_crossings(axes, runs, target, top, styles)
         axes.set_xlim(recipe.evaluate_every, comparison.plan.steps)
         steps_axis(axes, "x")
         label(axes, x="steps", title=wrapped(f"{title}\nspeed-up: {gains(runs, target)}", PANEL_LETTERS))
     label(row[0], x="steps", y="best validation accuracy so far", title=row[0].get_title())
-    legend(figure, styles)
+    line = matplotlib.lines.Line2D(
+        [], [], color=INK, linestyle=":", label="target ± standard error; a marker is a seed"
+    )
+    legend(figure, styles, [line])
     return figure
 
 
-def draw_curve(
-    axes: matplotlib.axes.Axes, steps: np.ndarray, runs: Sequence[Run], style: ArmStyle, chance: float
-) -> None:
-    """The median over seeds and its band, best so far as in the crossings. A run that diverged guesses from then on."""
-    accuracy = np.full((len(runs), len(steps)), chance)
+def band_of(runs: Sequence[Run], evaluations: int, chance: float) -> np.ndarray:
+    """The lower end, the median and the upper end over seeds of the best accuracy so far, from the first evaluation on.
+
+    The crossings follow from the best so far. A run that diverged counts as chance from then on.
+    """
+    accuracy = np.full((len(runs), evaluations), chance)
     for row, run in zip(accuracy, runs, strict=True):
-        row[: len(run.steps)] = run.running_best
+        row[: len(run.steps) - 1] = run.running_best[1:]
     share = 0.1 if len(runs) >= MANY_SEEDS else 0.0
-    low, median, high = np.quantile(accuracy, (share, 0.5, 1 - share), axis=0)
-    axes.plot(steps, median, color=style.color, linestyle=style.line, linewidth=2)
-    axes.fill_between(steps, low, high, color=style.color, alpha=0.18, linewidth=0)
+    return np.quantile(accuracy, (share, 0.5, 1 - share), axis=0)
 
 
 def draw_crossings(
-    axes: matplotlib.axes.Axes, runs: dict[str, Sequence[Run]], target: float, styles: dict[str, ArmStyle]
+    axes: matplotlib.axes.Axes, runs: dict[str, Sequence[Run]], target: float, top: float, styles: dict[str, ArmStyle]
 ) -> None:
     """A marker where each seed reaches the target, and the number of seeds that never do."""
     misses = {}
@@ -92,7 +100,7 @@ def draw_crossings(
         crossings = np.array([run.crossing(target) for run in runs[arm]])
         reached = crossings[np.isfinite(crossings)]
         axes.plot(
-            reached, np.full(len(reached), target), style.marker, color=style.color, markersize=6,
+            reached, np.full(len(reached), min(target, top)), style.marker, color=style.color, markersize=6,
             markeredgecolor="white", markeredgewidth=0.6, zorder=4,
         )  # fmt: skip
         misses[arm] = len(crossings) - len(reached)
@@ -119,8 +127,8 @@ def accuracy_over_rate(comparison: Comparison) -> matplotlib.figure.Figure:
     styles = styles_of(comparison.recipe.arms)
     pools = comparison.plan.pools
     figure, (axes,) = new_figure(comparison.recipe, "every trial, and the best of each half decade", 4.8)
-    bests = [run.best for pool in pools.values() for run in pool]
-    accuracy_axis(axes, "y", [comparison.chance, *bests], top_of(comparison))
+    top = top_of(comparison)
+    accuracy_axis(axes, "y", [comparison.chance, *(run.best for pool in pools.values() for run in pool)], top)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
@@ -135,13 +143,15 @@ def accuracy_over_rate(comparison: Comparison) -> matplotlib.figure.Figure:
     for place, (arm, style) in enumerate(styles.items()):
         kept = [run for run in pools[arm] if not run.diverged_at]
         axes.plot(
-            [run.job.trial.learning_rate for run in kept], [run.best for run in kept], style.marker,
+            [run.job.trial.learning_rate for run in kept], [min(run.best, top) for run in kept], style.marker,
             color=style.color, markersize=5, alpha=0.6, markeredgewidth=0,
         )  # fmt: skip
         if diverged[arm]:
             draw_open(beside, diverged[arm], [height_of(place, styles)] * len(diverged[arm]), style)
         edges, accuracies = envelope(pools[arm])
-        axes.stairs(accuracies, edges, baseline=None, color=style.color, linestyle=style.line, linewidth=2)
+        axes.stairs(
+            np.minimum(accuracies, top), edges, baseline=None, color=style.color, linestyle=style.line, linewidth=2
+        )
     label(axes, x="learning rate", y="best validation accuracy")
     legend(figure, styles)
     return figure

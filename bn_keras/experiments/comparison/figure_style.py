@@ -1,7 +1,7 @@
 """What the figures of a comparison share: a style for each arm, axes of accuracy, and strips for what is infinite."""
 
-import collections
 import dataclasses
+import itertools
 import math
 import textwrap
 from collections.abc import Collection, Sequence
@@ -21,6 +21,8 @@ from bn_keras.lab.plot import BLACK, BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERM
 WIDTH, SIZE, SMALL = 9.0, 12, 11
 # The letters that fit over the figure, and over one of two panels.
 FIGURE_LETTERS, PANEL_LETTERS = 80, 42
+# The letters that fit into a row of the legend, and those that a handle takes.
+LEGEND_LETTERS, HANDLE_LETTERS = 110, 11
 STRIP_COLOR = "#F0F0F0"
 # The share of the axes that a strip takes, at least and for each arm, and its distance from them.
 STRIP, STRIP_PER_ARM, GAP = 0.1, 0.045, 0.015
@@ -55,16 +57,11 @@ OPTION_STYLES = (((0, (1, 1)), "<"), ((0, (9, 2, 1, 2)), ">"), ((0, (3, 3)), "d"
 
 def styles_of(arms: Sequence[str]) -> dict[str, ArmStyle]:
     """The style of each arm."""
-    with_options = collections.Counter()
-    styles = {}
-    for arm in arms:
-        kind, _, options = arm.partition(":")
-        styles[arm] = STYLES[kind]
-        if options:
-            line, marker = OPTION_STYLES[with_options[kind] % len(OPTION_STYLES)]
-            styles[arm] = ArmStyle(STYLES[kind].color, line, marker)
-            with_options[kind] += 1
-    return styles
+    options = itertools.cycle(OPTION_STYLES)
+    return {
+        arm: ArmStyle(STYLES[arm.partition(":")[0]].color, *next(options)) if ":" in arm else STYLES[arm]
+        for arm in arms
+    }
 
 
 def new_figure(recipe: Recipe, heading: str, height: float, columns: int = 1, **options):
@@ -75,7 +72,7 @@ def new_figure(recipe: Recipe, heading: str, height: float, columns: int = 1, **
     for axes in row:
         tidy(axes)
         axes.tick_params(labelsize=SMALL)
-    sketch = "Sketch: " if recipe.sketch else ""
+    sketch = "Sketch, " if recipe.sketch else ""
     weight = "bold" if recipe.sketch else "normal"
     heading = wrapped(f"{sketch}{recipe.preset} on {recipe.data}: {heading}", FIGURE_LETTERS)
     figure.suptitle(heading, fontsize=SIZE, color=INK, fontweight=weight)
@@ -97,14 +94,24 @@ def legend(figure: matplotlib.figure.Figure, styles: dict[str, ArmStyle], others
         )
         for arm, style in styles.items()
     ]
+    handles += others
     figure.legend(
-        handles=[*handles, *others],
+        handles=handles,
         loc="outside lower center",
-        ncols=4,
+        ncols=columns_of([handle.get_label() for handle in handles]),
         frameon=False,
         fontsize=SMALL,
         handlelength=3.2,
     )
+
+
+def columns_of(labels: Sequence[str]) -> int:
+    """The most columns of a legend that fit under the figure. A legend fills its columns one after the other."""
+    for columns in range(len(labels), 1, -1):
+        widths = (max(map(len, column)) + HANDLE_LETTERS for column in np.array_split(labels, columns))
+        if sum(widths) <= LEGEND_LETTERS:
+            return columns
+    return 1
 
 
 def accuracy_axis(axes: matplotlib.axes.Axes, which: str, accuracies: Sequence[float], top: float) -> None:
@@ -130,7 +137,7 @@ def accuracy_ticks(low: float, high: float) -> list[float]:
     """Round accuracies that are not too close to each other on a logit axis; even ones on a short axis.
 
     >>> accuracy_ticks(0.1, 0.985)
-    [0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98]
+    [0.1, 0.3, 0.5, 0.8, 0.9, 0.95, 0.98]
     """
     ticks = [value for value in ACCURACIES if low <= value <= high]
     if len(ticks) < 3:
