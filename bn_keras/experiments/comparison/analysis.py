@@ -194,6 +194,11 @@ class Comparison:
             curve.append(Speedup(arm, FASTEST, level, *own, low, high, probability_faster(*crossings), cost))
         return curve
 
+    def easier_targets(self) -> list[float]:
+        """Targets with 4, 2, 1.5 and 1.2 times the errors of `target`, as far as they are well above chance."""
+        targets = [1 - errors * (1 - self.target) for errors in (4, 2, 1.5, 1.2)]
+        return [target for target in targets if target > (self.chance + self.target) / 2]
+
     def pool_speedup(self, arm: str, level: float) -> float:
         """The speed-up at a target where both arms take the trial that is best for this target; one seed."""
         first = [min(run.crossing(level) for run in self.plan.pools[name]) for name in (BASELINE, arm)]

@@ -11,6 +11,7 @@ SPEED_COLUMNS = ("arm", "winner", "steps", "never", "fewer steps", "faster", "se
 SETTING_COLUMNS = ("arm", "winner", "learning rate", "warm-up", "weight decay", "gain")
 ACCURACY_COLUMNS = ("arm", "validation", "test", "test, lowest to highest", "trials that diverged")
 COST_COLUMNS = ("arm", "parameters", "ms per step", "lowest to highest", "cost", "compilation, s")
+EASIER_COLUMNS = ("target", "arm", "fewer steps", "faster", "each arm's best trial for this target")
 SENSITIVITY_COLUMNS = ("arm", "winner", "target − 1 standard error", "target", "target + 1 standard error")
 
 
@@ -143,6 +144,29 @@ def sensitivity_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     return rows
 
 
+def easier_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """The speed-ups at easier targets: of each arm's fastest winner, and of its best trial for that target."""
+    rows = []
+    for arm in comparison.arms:
+        for speedup in comparison.speedup_curve(arm, [*comparison.easier_targets(), comparison.target]):
+            pool = times(comparison.pool_speedup(arm, speedup.target))
+            rows.append((f"{speedup.target:.2%}", arm, gain(speedup), f"{speedup.faster:.0%}", pool))
+    return rows
+
+
+def losses(comparison: Comparison) -> list[str]:
+    """Where an arm is not clearly faster than the baseline: at the target, in time, and at easier targets."""
+    lines = []
+    for arm in comparison.arms:
+        tuned = comparison.speedup(arm)
+        if not (tuned.low > 1 and tuned.time_ratio > 1):
+            lines.append(verdict(tuned))
+        for speedup in comparison.speedup_curve(arm, comparison.easier_targets()):
+            if not speedup.low > 1:
+                lines.append(f"With {arm} at an easier target, {speedup.target:.2%}: speed-up {gain(speedup)}.")
+    return lines
+
+
 def verdict(speedup: Speedup) -> str:
     """What a speed-up says, by its interval."""
     settings = "at the same settings" if speedup.role == SAME else "each arm tuned"
@@ -154,11 +178,12 @@ def verdict(speedup: Speedup) -> str:
         misses = steps_cells(speedup.baseline_crossings)[1]
         return f"Only {speedup.arm} reaches the target; {misses} seeds of the baseline miss it ({settings})."
     if speedup.ratio == 0:
-        return f"{speedup.arm} misses the target with {steps_cells(speedup.crossings)[1]} seeds ({settings})."
+        misses = steps_cells(speedup.crossings)[1]
+        return f"With {speedup.arm}, {misses} seeds miss the target ({settings})."
     gain = f"{gained(speedup.ratio, 'fewer', 'more')} steps and {gained(speedup.time_ratio, 'less', 'more')} time"
     clear = speedup.low > 1 or speedup.high < 1
     doubt = "" if clear else ", which the seeds do not tell from 1×"
-    return f"{speedup.arm} needs {gain}, {settings} (95 % interval of the steps: {interval(speedup)}){doubt}."
+    return f"With {speedup.arm}, {gain}, {settings} (95 % interval of the steps: {interval(speedup)}){doubt}."
 
 
 def gained(ratio: float, less: str, more: str) -> str:

@@ -20,6 +20,7 @@ TABLES = [
     (report.SETTING_COLUMNS, report.setting_rows),
     (report.ACCURACY_COLUMNS, report.accuracy_rows),
     (report.COST_COLUMNS, report.cost_rows),
+    (report.EASIER_COLUMNS, report.easier_rows),
     (report.SENSITIVITY_COLUMNS, report.sensitivity_rows),
 ]
 
@@ -36,14 +37,14 @@ def verdict(none, batch, costs=(1.0, 2.0)):
 def test_a_faster_arm_has_its_gain_with_the_interval():
     said = verdict(SLOW, FAST)
     assert said == (
-        "batch needs 3.00× fewer steps and 1.50× less time, each arm tuned (95 % interval of the steps: 3.00–3.00×)."
+        "With batch, 3.00× fewer steps and 1.50× less time, each arm tuned (95 % interval of the steps: 3.00–3.00×)."
     )
 
 
 def test_a_slower_arm_is_told_as_one():
-    assert "batch needs 3.00× more steps and 6.00× more time" in verdict(FAST, SLOW)
+    assert "With batch, 3.00× more steps and 6.00× more time" in verdict(FAST, SLOW)
     assert "1×" not in verdict(FAST, SLOW).split(":")[1], "an interval below 1 is no doubt"
-    assert "batch needs 1.50× fewer steps and 1.33× more time" in verdict(SLOW, MIDDLE)
+    assert "With batch, 1.50× fewer steps and 1.33× more time" in verdict(SLOW, MIDDLE)
 
 
 def test_an_interval_around_one_leaves_the_question_open():
@@ -60,7 +61,7 @@ def test_one_seed_has_no_interval_and_does_not_claim_one():
 def test_who_does_not_get_there_is_named():
     none, batch = [SLOW] * 4, [FAST, NEVER, NEVER, NEVER]
     said = report.verdict(comparison(none=none, batch=batch).speedup("batch"))
-    assert said == "batch misses the target with 3 of 4 seeds (each arm tuned)."
+    assert said == "With batch, 3 of 4 seeds miss the target (each arm tuned)."
     found = comparison(none=[NEVER] * 4, batch=[FAST] * 4).speedup("batch", shift=0.3)
     assert (
         report.verdict(found) == "Only batch reaches the target; 4 of 4 seeds of the baseline miss it (each arm tuned)."
@@ -142,7 +143,7 @@ def test_trials_that_diverged_are_counted(several):
 def test_a_summary_has_a_sentence_for_each_arm_and_the_doubts(several):
     said = summarize(several)
     for arm in several.arms:
-        assert sum(line.startswith(f"{arm} ") for line in said.splitlines()) == 2
+        assert sum(line.startswith(f"With {arm}, ") for line in said.splitlines()) == 2
     assert said.startswith("mlp_sigmoid on digits. Target: ")
     few = made_up.comparison(seeds=3, sketch=True)
     assert summarize(few).startswith("mlp_sigmoid on digits (a sketch: few trials and seeds). ")
