@@ -113,7 +113,10 @@ def entry_of(run: Run, key: str, facts: Mapping[str, object]) -> dict:
 def run_of(entry: Mapping[str, object]) -> Run:
     """The run that a file holds."""
     job = Job(entry["arm"], Trial(**entry["trial"]), entry["steps"], entry["seed"])
-    return Run(job, np.array(entry["step"]), np.array(entry["accuracy"]), entry["diverged_at"], entry["test_accuracy"])
+    accuracy = np.array(entry["accuracy"], float)
+    if not ((accuracy >= 0) & (accuracy <= 1)).all():
+        raise ValueError("its accuracies are not all in [0, 1]")
+    return Run(job, np.array(entry["step"]), accuracy, entry["diverged_at"], entry["test_accuracy"])
 
 
 class RunStore:

@@ -115,7 +115,7 @@ def test_an_interval_has_both_ends(low, high, words):
 def test_every_row_has_a_cell_for_each_column(several, columns, rows):
     found = rows(several)
     assert {len(row) for row in found} == {len(columns)}
-    assert {row[0] for row in found} >= {"batch", "layer", "group:groups=4"}
+    assert {cell for row in found for cell in row} >= {"batch", "layer", "group:groups=4"}
 
 
 @pytest.mark.parametrize(("columns", "rows"), TABLES[:4], ids=[rows.__name__ for _, rows in TABLES[:4]])
