@@ -87,7 +87,13 @@ def read_comparison(out: str | os.PathLike) -> Comparison:
     """
     out = pathlib.Path(out)
     header = read_header(out)
-    recipe = Recipe.from_dict(header["recipe"])
+    try:
+        recipe = Recipe.from_dict(header["recipe"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        path = str(out / COMPARISON)
+        raise ResultsError(
+            f"{path!r} does not hold a comparison of this version of bn_keras: {error}. Choose another path."
+        ) from None
     work = Work(recipe, out, Watcher())
     found, costs = work.plan(), read_costs(out)
     if found.stage != "done" or costs is None:
