@@ -158,7 +158,7 @@ def strategy_of(kind, replicas, join_timeout):
 
 def lengths(data, recipe, epochs, changes):
     """Steps for a number of epochs; an evaluation after each unless the user says otherwise."""
-    of_one = max(1, data.train.examples // recipe.batch_size)
+    of_one = max(1, (data.train.examples - (recipe.validation_examples or 0)) // recipe.batch_size)
     steps, every = of_one * epochs, changes.get("evaluate_every", of_one)
     if every < 1:
         raise click.UsageError(f"--evaluate-every must be an int ≥ 1. Received: {every}.")

@@ -99,6 +99,17 @@ def test_epochs_with_other_lengths(tmp_path, arguments, steps, every, words):
     assert words in " ".join(printed.split())
 
 
+def test_validation_examples_and_a_gain(tmp_path):
+    arguments = ("--validation-examples", "300", "--initial-gain", "2", "--out", tmp_path)
+    code, printed = typed("train", "mlp_sigmoid", "--width", "0.1", "--epochs", "1", *arguments)
+    assert code == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["recipe"]["validation_examples"], results["recipe"]["initial_gain"]) == (300, 2.0)
+    assert results["evaluations"][-1]["step"] == (1437 - 300) // 60, "an epoch has the examples that are left"
+    assert f"Test accuracy {results['test_accuracy']:.2%}." in printed
+    assert re.search(r"Validation accuracy \d+\.\d+% after 18 steps", " ".join(printed.split()))
+
+
 def test_a_folder_of_images(tmp_path):
     random = np.random.default_rng(0)
     for part, count in (("train", 8), ("test", 4)):
@@ -138,6 +149,11 @@ def test_divergence_is_a_failure_with_advice(tmp_path):
         ((*TINY, "--target", "99"), "--target must be a number in (0, 1]. Received: 99.0."),
         ((*TINY, "--warmup", "20"), "--warmup must be less than steps=20."),
         ((*TINY, "--evaluate-every", "3"), "--steps must be a multiple of evaluate_every=3."),
+        ((*TINY, "--validation-examples", "0"), "--validation-examples must be an int ≥ 1. Received: 0."),
+        ((*TINY, "--validation-examples", "1430"), "must be between 10 and 1,427 for 'digits'"),
+        ((*TINY, "--initial-gain", "0"), "--initial-gain must be a number in (0, 1000]. Received: 0.0."),
+        ((*TINY, "--initial-gain", "two"), "'--initial-gain'"),
+        ((*TINY, "--norm", "group:groups=2,groups=4"), "expected each option once"),
         ((*TINY, "--epochs", "3"), "--epochs and --steps exclude each other."),
         (("train", "mlp_sigmoid", "--epochs", "0"), "--epochs must be an int ≥ 1."),
         (("train", "mlp_sigmoid", "--epochs", "1", "--warmup", "23"), "--warmup must be less than steps=23."),
