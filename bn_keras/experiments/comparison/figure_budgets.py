@@ -66,11 +66,8 @@ def draw_steps(
     found = {arm: quartiles([budget[arm].crossings for budget in budgets.values()]) for arm in styles}
     known = np.concatenate([each[np.isfinite(each)] for each in found.values()])
     # A target that guessing reaches is crossed at step 0, which a logarithmic scale lacks.
-    low, high = (
-        np.maximum((known.min(), known.max()), 1.0)
-        if len(known)
-        else (comparison.recipe.evaluate_every, comparison.plan.steps)
-    )
+    known = np.maximum(known, 1.0) if len(known) else [comparison.recipe.evaluate_every, comparison.plan.steps]
+    low, high = min(known), max(known)
     axes.set_ylim(low / 1.3, 1.3 * high)
     steps_axis(axes, "y")
     missing = any(np.isinf(each[1]).any() for each in found.values())

@@ -190,13 +190,8 @@ def strip(axes: matplotlib.axes.Axes, side: str, words: str, size: float = STRIP
         beside.set_xlim(0, 1)
         place = {"x": 0.5, "y": 0.02, "rotation": 90, "ha": "center", "va": "bottom"}
     else:
-        place = {
-            "x": -0.012,
-            "y": 0.5,
-            "ha": "right",
-            "va": "center",
-            "linespacing": 0.95,
-        }  # in the column of the ticks
+        # In the column of the ticks, where no marker lies.
+        place = {"x": -0.012, "y": 0.5, "ha": "right", "va": "center", "linespacing": 0.95}
     beside.text(s=words, transform=beside.transAxes, fontsize=SMALL, color=INK, **place)
     return beside
 

@@ -40,7 +40,8 @@ def speedup_over_target(comparison: Comparison) -> matplotlib.figure.Figure:
     levels = target_levels(comparison)
     curves = {arm: comparison.speedup_curve(arm, levels) for arm in comparison.arms}
     pools = {arm: finite([comparison.pool_speedup(arm, level) for level in levels]) for arm in comparison.arms}
-    figure, (axes,) = new_figure(comparison.recipe, "speed-up by target, 95 % interval", 5.2)
+    spread = "95 % interval" if comparison.recipe.seeds > 1 else "one seed"
+    figure, (axes,) = new_figure(comparison.recipe, f"speed-up by target, {spread}", 5.2)
     accuracy_axis(axes, "x", [*levels, comparison.target, comparison.hard_target], top_of(comparison))
     label(axes, x="target: validation accuracy", y=f"speed-up in steps over {BASELINE}")
     ratios = np.array([each.ratio for curve in curves.values() for each in curve])
