@@ -12,70 +12,124 @@ import time
 import pytest
 
 from bn_keras import experiments
+from bn_keras.cli.compare import compare
+from bn_keras.experiments.comparison import step_cost
 from tests.cli.runner import typed
+from tests.experiments.comparison import made_up
 
-TINY = ["--steps", "40", "--evaluate-every", "20", "--width", "0.2", "--rates", "0.1,1", "--seeds", "0,1"]
+TINY = ["--steps", "40", "--width", "0.2", "--rates", "0.1,1"]
+
+
+def words_of(printed):
+    return re.sub(r"[\s│]+", " ", printed)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "out"
-    return out, *typed("compare", "mlp_sigmoid", "--out", out, *TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_cost, "TURN_SECONDS", 0.001)
+        return out, *typed("compare", "mlp_sigmoid", "--quick", "--trials", "1", "--out", out, *TINY)
 
 
-def test_compare_prints_both_answers_and_writes_the_results(finished):
+def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(finished):
     out, code, printed = finished
     assert code == 0
     for words in (
-        "mlp_sigmoid on digits",
-        "at the same learning rate",
-        "at each arm's best learning rate",
-        "run 8 of 8: batch norm, lr 1, seed 1: ",
-        "Fewer than three seeds",
+        "mlp_sigmoid on digits (a sketch: few trials and seeds). Target: ",
+        "Steps to the target",
+        "Steps to the harder target",
+        "The winners",
+        "Best accuracy",
+        "Cost",
+        "the one",
+        "Tuning without normalization: 1 runs of 40 steps.",
+        "run 2 of 2: batch, lr ",
+        "The winners with new seeds: 6 runs of 40 steps.",
+        "Note: 3 seeds give wide intervals.",
+        "Pictures:",
     ):
-        assert re.sub(r"\s+", " ", words) in re.sub(r"[\s│]+", " ", printed), words
-    assert len(json.loads((out / "results.json").read_text())["runs"]) == 8
-    assert (out / "curves.png").stat().st_size > 10_000
+        assert words in words_of(printed), words
+    assert len(list((out / "runs").glob("*.json"))) == 2 + 6
+    assert (out / "learning_curves.png").stat().st_size > 10_000
+    assert "sketch" in (out / "learning_curves.svg").read_text(encoding="utf-8")
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_compare_does_not_overwrite_and_resumes(finished):
     out, *_ = finished
-    code, printed = typed("compare", "--out", out, *TINY)
+    again = ("compare", "mlp_sigmoid", "--quick", "--trials", "1", "--out", out, *TINY)
+    code, printed = typed(*again)
     assert code == 1
-    assert "--resume" in printed
-    code, printed = typed("compare", "--out", out, *TINY, "--resume")
+    assert "exists already. Continue it with --resume" in words_of(printed)
+    code, printed = typed(*again, "--resume")
     assert code == 0
-    assert "at the same learning rate" in re.sub(r"\s+", " ", printed)
-    code, printed = typed("compare", "--out", out, *TINY, "--resume", "--batch-size", "30")
+    assert "Steps to the target" in printed
+    code, printed = typed(*again, "--resume", "--batch-size", "30")
     assert code == 1
-    assert "was made with batch_size=60, not 30" in printed
+    assert "was made with batch_size=60, not 30" in words_of(printed)
+
+
+def test_a_comparison_of_several_norms_is_printed(tmp_path):
+    norms = (None, "batch", ("group", {"groups": 4}))
+    recipe = made_up.recipe(norms=norms)
+    made_up.folder(tmp_path, norms=norms)
+    command = ["compare", "--steps", "1000", "--extensions", "0", "--norms", "none,batch,group:groups=4", "--resume"]
+    command += ["--batch-size", str(recipe.batch_size), "--evaluate-every", "10", "--out", tmp_path]
+    code, printed = typed(*command)
+    assert code == 0, printed
+    assert words_of(printed).count("group:groups=4") >= 5
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["compare", "mlp_sigmod"], "Did you mean 'mlp_sigmoid'?"),
-        (["compare", "--data", "mnits"], "Did you mean 'mnist'?"),
-        (["compare", "--stepz", "3"], "--steps"),
-        (["compare", "--rates", "1,x"], "'--rates': expected numbers separated by commas"),
-        (["compare", "--rates", "0"], "--rates must be a number in (0, 1000000]. Received: 0.0."),
-        (["compare", "--seeds", "1.5"], "'--seeds': expected whole numbers separated by commas"),
-        (["compare", "--seeds", "-1"], "--seeds must be an int in [0, 4294967295]. Received: -1."),
-        (["compare", "--steps", "many"], "'--steps'"),
-        (["compare", "--steps", "0"], "--steps must be an int ≥ 1. Received: 0."),
-        (["compare", "--steps", "100", "--evaluate-every", "30"], "--steps must be a multiple of evaluate_every=30"),
-        (["compare", "--width", "99"], "--width must be a number in (0, 16]. Received: 99.0."),
-        (["compare", "--optimizer", "adm"], "--optimizer must be one of sgd, momentum, adam, adamw. Received: 'adm'."),
-        (["compare", "--data-dir", "/no/such"], "'/no/such' does not exist"),
-        (["compare", "one", "two"], "unexpected extra argument"),
+        (["mlp_sigmod"], "Did you mean 'mlp_sigmoid'?"),
+        (["--data", "mnits"], "Did you mean 'mnist'?"),
+        (["--stepz", "3"], "--steps"),
+        (["--rates", "1,x"], "'--rates': expected the lowest and the highest rate, such as 0.001,10; received '1,x'"),
+        (["--rates", "1"], "expected the lowest and the highest rate"),
+        (["--rates", "0,1"], "--rates must be a number in (0, 1000000]. Received: 0.0."),
+        (["--rates", "2,1"], "--rates must be a lower and a higher learning rate. Received: (2.0, 1.0)."),
+        (["--seeds", "1,2"], "'--seeds'"),
+        (["--seeds", "0"], "--seeds must be an int ≥ 1. Received: 0."),
+        (["--trials", "0"], "--trials must be an int ≥ 1. Received: 0."),
+        (["--trials", "2000"], "--trials must be at most 1024. Received: 2000."),
+        (["--extensions", "-1"], "--extensions must be an int ≥ 0. Received: -1."),
+        (["--steps", "many"], "'--steps'"),
+        (["--steps", "0"], "--steps must be an int ≥ 1. Received: 0."),
+        (["--steps", "100", "--evaluate-every", "30"], "--steps must be a multiple of evaluate_every=30"),
+        (["--evaluate-every", "0"], "--evaluate-every must be an int ≥ 1. Received: 0."),
+        (["--validation-examples", "0"], "--validation-examples must be an int ≥ 1. Received: 0."),
+        (["--validation-examples", "1430"], "must be between 10 and 1,427 for 'digits'"),
+        (["--batch-size", "1"], "--batch-size must be an int ≥ 2. Received: 1."),
+        (["--norm-momentum", "2"], "--norm-momentum must be a number in [0, 1]. Received: 2.0."),
+        (["--width", "99"], "--width must be a number in (0, 16]. Received: 99.0."),
+        (["--optimizer", "adm"], "--optimizer must be one of sgd, momentum, adam, adamw. Received: 'adm'."),
+        (["--norms", "batch,layer"], "--norms must be a tuple of different norms, one of them None, the baseline."),
+        (["--norms", "none"], "--norms must be a tuple of different norms"),
+        (["--norms", "none,bach"], "Did you mean 'batch'?"),
+        (["--norms", "none,group:groups"], "'--norms': expected key=value, such as groups=8; received 'groups'."),
+        (["--norms", "none,group:groups=4,groups=8"], "'--norms': expected each option once"),
+        (["--norms", "none,group:groups=7"], "cannot be built for the data 'digits'"),
+        (["--norms", "none,group:gruppen=4"], "gruppen"),
+        (["--data-dir", "/no/such"], "'/no/such' does not exist"),
+        (["one", "two"], "unexpected extra argument"),
     ],
 )
 def test_typed_wrong(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, printed = typed(*arguments)
-    assert code == 2
-    assert words in printed
+    code, printed = typed("compare", *arguments)
+    assert code == 2, printed
+    assert words in words_of(printed)
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_every_option_is_typed_wrong_here():
+    marks = test_typed_wrong.pytestmark[0].args[1]
+    tested = {word for arguments, _ in marks for word in arguments if word.startswith("--")}
+    options = {option for each in compare.params for option in each.opts if option.startswith("--")}
+    assert options - tested == {"--out", "--resume", "--quick"}
 
 
 def test_what_cannot_be_done_is_told(tmp_path, monkeypatch):
@@ -106,7 +160,7 @@ def test_ctrl_c_on_a_terminal_keeps_what_is_finished(tmp_path):
     command = [sys.executable, "-m", "bn_keras", "compare", "--out", str(tmp_path), "--steps", "2000"]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
         os.close(theirs)
-        shown = read_until(ours, r"run 3 of 36: without norm, lr 0.1, seed 0, +\d+\.\d+%", 120)
+        shown = read_until(ours, r"run 3 of 16: none, lr [^\r]*seed 0, +\d+\.\d+%", 120)
         assert re.search(r"\d+ %  left.*\d+:\d\d:\d\d", shown, re.DOTALL), "a bar with the time left"
         process.send_signal(signal.SIGINT)
         shown = read_until(ours, "Interrupted", 60)
@@ -114,4 +168,5 @@ def test_ctrl_c_on_a_terminal_keeps_what_is_finished(tmp_path):
     os.close(ours)
     assert "--resume" in shown
     assert "Traceback" not in shown
-    assert len(experiments.read_results(tmp_path)["runs"]) >= 2
+    kept = [json.loads(path.read_text())["arm"] for path in (tmp_path / "runs").iterdir()]
+    assert kept == ["none", "none"], "the claim of the interrupted run is gone too"
