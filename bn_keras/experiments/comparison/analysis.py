@@ -46,7 +46,7 @@ class Speedup:
 
     Args:
         arm: The name of the arm.
-        role: Which winner of the arm ran: `"fastest"`, `"most accurate"`, or `"same"` for the baseline's settings.
+        role: Which winner of the arm ran: `"fastest"`, `"accurate"`, or `"same"` for the baseline's settings.
         target: The validation accuracy to reach.
         baseline_crossings: The step at which each seed of the baseline reaches it; ∞ for a miss or a divergence.
         crossings: The same of the arm.
