@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -44,3 +45,14 @@ def implementation(request, monkeypatch):
     monkeypatch.setattr(xla, "FROM_ELEMENTS", 0 if request.param == "xla" else never)
     monkeypatch.setattr(fused, "kernel_is_vectorized", lambda: True)
     return request.param
+
+
+@pytest.fixture
+def forked_exports(monkeypatch):
+    """Forks the processes of exports, which saves their imports; `test_export_process.py` starts them as users do."""
+    from bn_keras.export import process
+    from tests.forking import Forked
+
+    if hasattr(os, "fork"):
+        names = vars(process.subprocess) | {"Popen": Forked}
+        monkeypatch.setattr(process, "subprocess", types.SimpleNamespace(**names))

@@ -24,6 +24,7 @@ from bn_keras.models import build
 from tests.distribution.collectives import collectives
 from tests.processes import free_ports, results_of, start
 
+pytestmark = pytest.mark.usefixtures("forked_exports")
 MISSING = [name for name in ("tf2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 ONNX = pytest.param(
     "onnx", marks=pytest.mark.skipif(bool(MISSING), reason="ONNX needs the extra: pip install 'bn_keras[export]'")
