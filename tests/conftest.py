@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import types
 
@@ -8,8 +9,11 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import keras
 import numpy as np
+import psutil
 import pytest
 
+PROCESS = psutil.Process()
+collected_at = [0]  # the memory in bytes after the last collection
 # Puts our layers in Keras' place wherever it is imported, which collecting its examples would do.
 collect_ignore = ["drop_in.py"]
 
@@ -26,6 +30,15 @@ def seeds_and_policy():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """Frees networks when the process has grown: Python counts objects, not bytes, and keeps gigabytes of networks."""
+    yield
+    if PROCESS.memory_info().rss > collected_at[0] + 64e6:
+        gc.collect()
+        collected_at[0] = PROCESS.memory_info().rss
 
 
 @pytest.fixture(autouse=True)
