@@ -1,14 +1,19 @@
 """What all tests share."""
 
+import gc
 import os
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import keras
 import numpy as np
+import psutil
 import pytest
 
+PROCESS = psutil.Process()
+collected_at = [0]  # the memory in bytes after the last collection
 # Puts our layers in Keras' place wherever it is imported, which collecting its examples would do.
 collect_ignore = ["drop_in.py"]
 
@@ -28,6 +33,15 @@ def seeds_and_policy():
 
 
 @pytest.fixture(autouse=True)
+def collected():
+    """Frees networks when the process has grown: Python counts objects, not bytes, and keeps gigabytes of networks."""
+    yield
+    if PROCESS.memory_info().rss > collected_at[0] + 64e6:
+        gc.collect()
+        collected_at[0] = PROCESS.memory_info().rss
+
+
+@pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace):
     import tensorflow as tf
 
@@ -44,3 +58,14 @@ def implementation(request, monkeypatch):
     monkeypatch.setattr(xla, "FROM_ELEMENTS", 0 if request.param == "xla" else never)
     monkeypatch.setattr(fused, "kernel_is_vectorized", lambda: True)
     return request.param
+
+
+@pytest.fixture
+def forked_exports(monkeypatch):
+    """Forks the processes of exports, which saves their imports; `test_export_process.py` starts them as users do."""
+    from bn_keras.export import process
+    from tests.forking import Forked
+
+    if hasattr(os, "fork"):
+        names = vars(process.subprocess) | {"Popen": Forked}
+        monkeypatch.setattr(process, "subprocess", types.SimpleNamespace(**names))

@@ -1,11 +1,15 @@
 """Scripts that tests run in processes of their own, which print `RESULT` and a line of JSON last; free ports."""
 
+import contextlib
 import json
 import pathlib
 import socket
 import subprocess
 import sys
+import threading
 import time
+
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -24,6 +28,28 @@ def start(arguments, cwd=ROOT, **settings):
     return subprocess.Popen(
         [sys.executable, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
     )
+
+
+def finished(command, seconds=300, **settings):
+    """As `subprocess.run` with captured text; a process that takes longer is ended, and its output is shown."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, **settings)
+    except subprocess.TimeoutExpired as late:
+        said = [(each or b"").decode(errors="replace")[-3000:] for each in (late.stdout, late.stderr)]
+        pytest.fail(f"not done after {seconds} s: {command}\n{said[0]}\n{said[1]}")
+
+
+@contextlib.contextmanager
+def limited(process, seconds=300):
+    """Ends a process that runs longer than `seconds` while the test reads what it prints, and fails the test."""
+    late = []
+    timer = threading.Timer(seconds, lambda: (late.append(True), process.kill()))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        assert not late, f"not done after {seconds} s: {process.args}"
 
 
 def printed(processes, seconds):

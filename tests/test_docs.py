@@ -35,7 +35,7 @@ def test_links_lead_somewhere(page):
     re.findall(r"^## (.*?)$.*?```python\n(.*?)```", RECIPES, re.DOTALL | re.MULTILINE),
     ids=lambda each: each[0],
 )
-def test_recipes_run(recipe, tmp_path, monkeypatch):
+def test_recipes_run(recipe, tmp_path, monkeypatch, forked_exports):
     monkeypatch.chdir(tmp_path)
     exec(compile(recipe[1], f"recipe: {recipe[0]}", "exec"), {})
 

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import pickle
-import subprocess
 import sys
 
 import click.testing
@@ -22,8 +21,9 @@ from bn_keras.export.preprocessing import PREPROCESSING, preprocessor
 from bn_keras.export.signature import signature_of
 from bn_keras.models import build
 from tests.distribution.collectives import collectives
-from tests.processes import free_ports, results_of, start
+from tests.processes import finished, free_ports, results_of, start
 
+pytestmark = pytest.mark.usefixtures("forked_exports")
 MISSING = [name for name in ("tf2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 ONNX = pytest.param(
     "onnx", marks=pytest.mark.skipif(bool(MISSING), reason="ONNX needs the extra: pip install 'bn_keras[export]'")
@@ -181,7 +181,7 @@ script["main"]("probe", "", sys.argv[2], "")
 def test_bn_keras_cannot_be_had_where_the_check_runs(tmp_path):
     (tmp_path / "request").write_bytes(pickle.dumps({}))
     command = [sys.executable, "-I", "-c", PROBE, served.__file__, str(tmp_path / "request")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = finished(command)
     assert "ModuleNotFoundError: bn_keras is blocked" in done.stderr
 
 

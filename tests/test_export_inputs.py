@@ -13,6 +13,7 @@ from bn_keras.export.endpoint import Endpoint
 from bn_keras.export.formats import FORMATS
 from bn_keras.export.signature import signature_of
 
+pytestmark = pytest.mark.usefixtures("forked_exports")
 MISSING = [name for name in ("tf2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 ONNX_NEEDED = pytest.mark.skipif(bool(MISSING), reason="ONNX needs the extra: pip install 'bn_keras[export]'")
 ONNX = pytest.param("onnx", marks=ONNX_NEEDED)

@@ -1,4 +1,7 @@
-"""The processes and threads around an export: none that it starts outlives it, and it disturbs no other."""
+"""The processes and threads around an export: none that it starts outlives it, and it disturbs no other.
+
+The other tests of exports fork these processes to save time; these tests start them as users do.
+"""
 
 import contextlib
 import logging
@@ -65,6 +68,11 @@ def test_other_threads_are_heard_during_an_export(format, tmp_path, caplog, caps
     logged = [record.getMessage() for record in caplog.records if "chatter" in record.getMessage()]
     assert sorted(logged) == sorted(5 * said)
     assert len(caplog.records) == len(logged), "and nothing that the libraries log"
+
+
+@EVERY_FORMAT
+def test_a_new_process_finds_the_outputs_of_the_model(format, tmp_path):
+    assert export(small(), place(tmp_path, format), format=format, report=None).largest_difference < 1e-5
 
 
 HANGING = """

@@ -13,6 +13,7 @@ import pytest
 from bn_keras.bench.peers import PEERS, Peer
 from bn_keras.bench.results import read_results
 from tests.cli.runner import typed
+from tests.processes import limited
 
 QUICK = ["--quick", "--peer", "bn_keras", "--peer", "keras"]
 
@@ -108,9 +109,10 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
     ) as process:
-        for line in process.stderr:
-            if line.startswith("case 2 of"):
-                break
+        with limited(process):
+            for line in process.stderr:
+                if line.startswith("case 2 of"):
+                    break
         os.killpg(process.pid, signal.SIGINT)
         started = time.monotonic()
         said = process.stderr.read()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.cases import CASES, DISTINCT, every
+from tests.conformance.cases import CASES, DISTINCT
 from tests.conformance.steps import ready
 from tests.conformance.test_second_derivatives import DELTA, DIFFERENTIABLE
 from tests.layers.test_batch_norm import close
@@ -103,26 +103,43 @@ def transposed(function, x, direction):
     return outer.gradient(back, dy, direction)
 
 
-@every([case for case, training in DISTINCT_MODES if training and not case.synchronized])
-def test_every_implementation_in_float32(random, case, implementation):
-    """Against float64, in which the implementation is that of single ops."""
-    exact, x, direction = setting(case, True, np.random.default_rng(1))
+def derivatives(function, x, direction):
+    """Those along a direction, of the function and of the gradient of a loss."""
+    return jvp(function, x, direction)[1], jvp(gradient_of_loss(function), x, direction)[1]
+
+
+@pytest.fixture(scope="module")
+def float64(request):
+    """A case, an input, a direction and the derivatives in float64; a module's fixture is older than `implementation`,
+    so that the single ops compute it.
+    """
+    function, x, direction = setting(request.param, True, np.random.default_rng(1))
+    return request.param, x, direction, derivatives(function, x, direction)
+
+
+def check_float32(float64, wrap):
+    case, x, direction, truth = float64
     function, _, _ = setting(case, True, np.random.default_rng(1), "float32")
-    narrow = [tf.cast(each, tf.float32) for each in (x, direction)]
-    close(jvp(function, *narrow)[1], jvp(exact, x, direction)[1], 1e-5)
-    ours, truth = (jvp(gradient_of_loss(each), *at)[1] for each, at in ((function, narrow), (exact, [x, direction])))
+
+    def narrow(x, direction):
+        return derivatives(function, x, direction)
+
+    found = wrap(narrow)(*(tf.cast(each, tf.float32) for each in (x, direction)))
+    close(found[0], truth[0], 1e-5)
+    ours, truth = found[1], truth[1]
     close(ours / np.abs(truth).max(), truth / np.abs(truth).max(), 1e-4)
 
 
-def test_every_implementation_in_a_function_of_the_user(implementation):
-    case = next(case for case in CASES if case.name == "batch_large")
-    exact, x, direction = setting(case, True, np.random.default_rng(1))
-    function, _, _ = setting(case, True, np.random.default_rng(1), "float32")
+EXPLICIT = [case for case, training in DISTINCT_MODES if training and not case.synchronized]
 
-    @tf.function
-    def product(x, direction):
-        return jvp(gradient_of_loss(function), x, direction)[1]
 
-    ours = product(*(tf.cast(each, tf.float32) for each in (x, direction)))
-    truth = jvp(gradient_of_loss(exact), x, direction)[1]
-    close(ours / np.abs(truth).max(), truth / np.abs(truth).max(), 1e-4)
+@pytest.mark.parametrize("float64", EXPLICIT, ids=str, indirect=True)
+def test_every_implementation_in_float32(float64, implementation):
+    """XLA within a function of the user, as it compiles six times as long for eager calls; the others eagerly."""
+    check_float32(float64, tf.function if implementation == "xla" else lambda function: function)
+
+
+@pytest.mark.parametrize("float64", [case for case in CASES if case.name == "rms"], ids=str, indirect=True)
+def test_every_implementation_in_float32_the_other_way(float64, implementation):
+    """XLA eagerly, the others within a function of the user."""
+    check_float32(float64, (lambda function: function) if implementation == "xla" else tf.function)

@@ -1,5 +1,7 @@
 """What stands in masked elements changes nothing: not the statistics, nor a gradient, nor another output."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,9 +43,14 @@ def setting(case, random, dtype="float32"):
     return layer, layer.get_weights(), x, filled(dy, present, 0.0), tf.constant(mask), present
 
 
-@every(WITH_MASK)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    ("case", "dtype", "jit_compile"),
+    [
+        pytest.param(case, dtype, jit_compile, id=f"{'xla' if jit_compile else 'graph'}-{dtype}-{case}")
+        for case, dtype, jit_compile in itertools.product(WITH_MASK, DTYPES, [False, True])
+        if not (case.variant and jit_compile and dtype != "float32")  # which takes long
+    ],
+)
 def test_a_step(random, case, dtype, jit_compile):
     layer, weights, x, dy, mask, present = setting(case, random, dtype)
     run = tf.function(step, jit_compile=jit_compile)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from bn_keras.experiments import train, training_recipe, workers
 from bn_keras.experiments.replicas import PLACES, largest_difference, losses_at
 from tests.experiments.clusters import two_environments
-from tests.processes import ROOT
+from tests.processes import ROOT, limited
 
 RUN = ("mlp_sigmoid", "--norm", "sync", "--steps", "50", "--batch-size", "64", "--learning-rate", "0.5")
 
@@ -58,8 +58,9 @@ class Run:
 def killed(tmp_path_factory):
     out, (first, second) = tmp_path_factory.mktemp("out"), two_environments()
     chief, other = start(out, first), start(out, second)
-    while not (line := other.stdout.readline()).startswith("evaluation 25 of 50"):
-        assert line, (other.communicate(), chief.kill(), chief.communicate())
+    with limited(chief), limited(other):
+        while not (line := other.stdout.readline()).startswith("evaluation 25 of 50"):
+            assert line, (other.communicate(), chief.kill(), chief.communicate())
     other.send_signal(signal.SIGKILL)
     other.communicate()
     printed, codes = ended([chief, start(out, second, "--resume")])

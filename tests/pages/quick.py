@@ -2,8 +2,9 @@
 
 import os
 import pathlib
-import subprocess
 import sys
+
+from tests.processes import finished
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -13,7 +14,7 @@ def quick_page(name, folder):
     path = folder / "docs" / f"{name}.md"
     command = [sys.executable, "-m", "bn_keras", "page", name, "--quick", "--out", str(path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = finished(command, seconds=600, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == f"{path}\n"
     text = path.read_text(encoding="utf-8")
