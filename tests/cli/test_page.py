@@ -1,22 +1,20 @@
 """`bn-keras page` as it is typed, wrong too."""
 
-import json
 import pathlib
 
 import pytest
 
 from bn_keras.pages.registry import PAGES
 from tests.cli.runner import typed
-from tests.experiments.test_analysis import made_up
+from tests.experiments.comparison import made_up
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
 def zoo(tmp_path):
-    """A folder with the results of one preset."""
-    (tmp_path / "zoo" / "mlp_sigmoid").mkdir(parents=True)
-    (tmp_path / "zoo" / "mlp_sigmoid" / "results.json").write_text(json.dumps(made_up()))
+    """A folder with one comparison."""
+    made_up.folder(tmp_path / "zoo" / "mlp_sigmoid" / "digits", trials=4, seeds=3)
     return tmp_path / "zoo"
 
 
@@ -49,9 +47,9 @@ def test_out_is_where_it_goes(tmp_path, monkeypatch):
 def test_pages_from_results_go_beside_them(zoo):
     code, printed = typed("page", "zoo", "--results", zoo)
     assert code == 0
-    assert set(printed.split()) == {
-        str(zoo / name) for name in ("README.md", "mlp_sigmoid/README.md", "mlp_sigmoid/curves.svg")
-    }
+    written = {pathlib.Path(name).relative_to(zoo).as_posix() for name in printed.split()}
+    assert {"README.md", "results.csv", "mlp_sigmoid/README.md", "mlp_sigmoid/digits/README.md"} < written
+    assert "mlp_sigmoid/digits/learning_curves.svg" in written
 
 
 def test_out_and_results_are_apart(zoo, tmp_path):
@@ -64,11 +62,12 @@ def test_results_that_are_missing_or_unfinished(zoo, tmp_path):
     (tmp_path / "empty").mkdir()
     code, printed = typed("page", "zoo", "--results", tmp_path / "empty")
     assert code == 1
-    assert "Make one with `bn-keras compare`" in printed
-    (zoo / "mlp_sigmoid" / "results.json").write_text(json.dumps(made_up() | {"runs": []}))
+    assert "Make one with `make zoo`" in printed
+    for path in (zoo / "mlp_sigmoid" / "digits" / "runs").iterdir():
+        path.unlink()
     code, printed = typed("page", "zoo", "--results", zoo)
     assert code == 1
-    assert "8 runs of the recipe are not in the results" in printed
+    assert "lacks 4 runs of the stage 'baseline'" in printed
     assert not (zoo / "README.md").exists(), "nothing is half-written"
 
 

@@ -1,91 +1,169 @@
-"""The zoo's pages and pictures follow from the results beside them."""
+"""The zoo's pages and figures follow from the stored runs beside them."""
 
+import csv
+import io
 import json
 import pathlib
 import re
+import shlex
 
+import click
 import pytest
 
-from bn_keras.experiments import ResultsError, draw, read_results
-from bn_keras.lab.results import digest_of
+from bn_keras.cli.compare import compare as command
+from bn_keras.cli.compare import recipe_of
+from bn_keras.experiments import ResultsError, default_recipe, read_comparison
+from bn_keras.experiments.comparison import compare as module
+from bn_keras.experiments.comparison import step_cost
+from bn_keras.experiments.comparison.figures import FIGURES
+from bn_keras.experiments.comparison.recipe import hash_of
+from bn_keras.experiments.comparison.zoo import ZOO, compare_command, place_of
 from bn_keras.models import list_presets
 from bn_keras.pages import zoo
 from bn_keras.pages.registry import PAGES, Request, complete, write
-from tests.experiments.test_analysis import made_up
+from bn_keras.pages.zoo_card import card_text
+from tests.cli.runner import typed
+from tests.experiments.comparison import made_up
+from tests.experiments.comparison.tiny import TINY
 
-ZOO = pathlib.Path(__file__).parents[2] / "models"
-
-
-def page_of(path, text):
-    return complete(PAGES["zoo"], path, text)
-
-
-COMPARED = sorted(path.parent.name for path in ZOO.glob("*/results.json"))
+MODELS = pathlib.Path(__file__).parents[2] / "models"
+PLACES = [str(place_of(recipe)) for recipe in ZOO]
 
 
-def test_the_compared_presets_exist():
-    assert {"inception_small", "mlp_sigmoid"} <= set(COMPARED) <= set(list_presets())
+def stored(place):
+    """A stored comparison; a test is skipped while runs are missing."""
+    try:
+        return read_comparison(MODELS / place)
+    except ResultsError as error:
+        pytest.skip(f"the comparison is not finished: {error}")
 
 
-@pytest.mark.parametrize("name", COMPARED)
-def test_a_page_follows_from_its_results(name):
-    results = read_results(ZOO / name)
-    assert results["recipe"]["preset"] == name
-    assert len(results["recipe"]["seeds"]) >= 3
-    card, picture = ((ZOO / name / each).read_text(encoding="utf-8") for each in ("README.md", "curves.svg"))
-    assert card == page_of(ZOO / name / "README.md", zoo.card_text(results)), "run `make zoo`"
-    assert digest_of(ZOO / name / "results.json") in picture, "run `make zoo`"
+def test_every_folder_of_the_zoo_is_a_comparison_of_a_preset():
+    found = {path.parent.relative_to(MODELS).as_posix() for path in MODELS.glob("*/*/comparison.json")}
+    assert found <= set(PLACES)
+    assert {place.split("/")[0] for place in PLACES} <= set(list_presets())
 
 
-def test_the_table_follows_from_the_results():
-    entries = {name: read_results(ZOO / name) for name in COMPARED}
-    path = ZOO / "README.md"
-    assert path.read_text(encoding="utf-8") == page_of(path, zoo.table_text(entries)), "run `make zoo`"
+@pytest.mark.parametrize("recipe", ZOO, ids=PLACES)
+def test_a_stored_comparison_has_the_recipe_of_the_zoo(recipe):
+    assert stored(place_of(recipe)).recipe == recipe
 
 
-def test_pages_are_written_from_results_alone(tmp_path):
-    directory = tmp_path / "mlp_sigmoid"
-    directory.mkdir()
-    (directory / "results.json").write_text(json.dumps(made_up()))
-    written = write(PAGES["zoo"], tmp_path, Request(results=tmp_path))
-    assert [str(path.relative_to(tmp_path)) for path in written] == [
-        "mlp_sigmoid/README.md",
-        "mlp_sigmoid/curves.svg",
-        "README.md",
-    ]
-    card = written[0].read_text()
-    assert "| at the same learning rate | batch norm | 0.1 | 20 | 20 30 | 4.00 | 2.00× | 1.00× |" in card
-    assert "bn-keras compare mlp_sigmoid --data digits --rates 0.1,1 --seeds 0,1" in card
-    assert "4.0× fewer steps, 2.0× less time" in written[2].read_text()
-    changed = made_up()
-    changed["runs"][4]["accuracy"] = [0.1, 0.9, 0.9, 0.9, 0.9]
-    assert zoo.card_text(changed) != zoo.card_text(made_up())
-    assert zoo.card_text(made_up()) in card
+@pytest.mark.parametrize("place", PLACES)
+def test_a_card_follows_from_its_stored_runs(place):
+    path = MODELS / place / "README.md"
+    earlier = zoo.read_earlier(MODELS / place / "earlier.json")
+    text = complete(PAGES["zoo"], path, card_text(stored(place), earlier))
+    assert path.read_text(encoding="utf-8") == text, "run `make zoo`"
 
 
-def test_unfinished_results_are_refused(tmp_path):
-    with pytest.raises(ResultsError, match="There is no"):
+@pytest.mark.parametrize("place", PLACES)
+def test_the_figures_were_drawn_from_the_stored_recipe(place):
+    digest = hash_of(stored(place).recipe.to_dict())
+    for name in FIGURES:
+        assert digest in (MODELS / place / f"{name}.svg").read_text(encoding="utf-8"), "run `make zoo`"
+
+
+def test_the_matrix_and_its_csv_follow_from_the_stored_runs():
+    for path in MODELS.glob("*/*/comparison.json"):
+        stored(path.parent)
+    comparisons = zoo.read_zoo(MODELS)
+    assert (MODELS / zoo.CSV).read_text(encoding="utf-8") == zoo.csv_text(comparisons), "run `make zoo`"
+    matrix = complete(PAGES["zoo"], MODELS / zoo.MATRIX, zoo.matrix_text(comparisons))
+    assert (MODELS / zoo.MATRIX).read_text(encoding="utf-8") == matrix, "run `make zoo`"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A zoo with one comparison that nobody trained."""
+    path = tmp_path_factory.mktemp("zoo")
+    made_up.folder(path / "mlp_sigmoid" / "digits")
+    return path
+
+
+def test_pages_are_written_from_stored_runs_alone(folder, tmp_path):
+    written = write(PAGES["zoo"], tmp_path, Request(results=folder))
+    names = {path.relative_to(tmp_path).as_posix() for path in written}
+    pictures = {f"mlp_sigmoid/digits/{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
+    texts = {"README.md", "results.csv", "mlp_sigmoid/README.md", "mlp_sigmoid/digits/README.md"}
+    assert names == pictures | texts
+    card = (tmp_path / "mlp_sigmoid" / "digits" / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", card):
+        if not target.startswith("..") and "://" not in target:
+            assert (tmp_path / "mlp_sigmoid" / "digits" / target).exists(), target
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text(encoding="utf-8"))))
+    found = read_comparison(folder / "mlp_sigmoid" / "digits")
+    row = next(each for each in rows if (each["norm"], each["winner"]) == ("batch", "fastest"))
+    assert float(row["fewer_steps"]) == pytest.approx(found.speedup("batch").ratio, rel=1e-3)
+    assert float(row["target"]) == pytest.approx(found.target, abs=1e-6)
+    assert {each["recipe"] for each in rows} == {hash_of(found.recipe.to_dict())}
+    assert f"{found.speedup('batch').ratio:.2f}×" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_changed_run_changes_the_card_and_the_csv(tmp_path):
+    made_up.folder(tmp_path / "mlp_sigmoid" / "digits")
+    before = zoo.read_zoo(tmp_path)
+    texts = [zoo.csv_text(before), *(card_text(each, None) for each in before.values())]
+    for path in (tmp_path / "mlp_sigmoid" / "digits" / "runs").iterdir():
+        entry = json.loads(path.read_text())
+        if entry["arm"] == "batch" and entry["seed"]:
+            entry["accuracy"] = [entry["accuracy"][0]] * len(entry["accuracy"])
+            path.write_text(json.dumps(entry))
+    after = zoo.read_zoo(tmp_path)
+    changed = [zoo.csv_text(after), *(card_text(each, None) for each in after.values())]
+    assert all(ours != theirs for ours, theirs in zip(texts, changed, strict=True))
+    assert "seeds miss the target" in changed[1]
+
+
+def test_a_comparison_of_another_recipe_is_stale_by_its_hash(folder, monkeypatch):
+    other = made_up.recipe(seeds=3)
+    monkeypatch.setattr(zoo, "ZOO", (other,))
+    ours, theirs = (hash_of(each.to_dict()) for each in (made_up.recipe(), other))
+    words = f"digits is stale: it was made with the recipe {ours}, and the zoo's is {theirs} now"
+    with pytest.raises(ResultsError, match=words):
+        zoo.files(Request(results=folder))
+
+
+def test_missing_and_unfinished_comparisons_are_refused(tmp_path):
+    with pytest.raises(ResultsError, match=r"There is no .*comparison.json. Make one with `make zoo`"):
         zoo.files(Request(results=tmp_path))
-    (tmp_path / "mlp_sigmoid").mkdir()
-    (tmp_path / "mlp_sigmoid" / "results.json").write_text(json.dumps(made_up() | {"runs": []}))
-    with pytest.raises(ResultsError, match="8 runs of the recipe are not in the results"):
+    runs = made_up.folder(tmp_path / "mlp_sigmoid" / "digits") / "runs"
+    next(runs.iterdir()).unlink()
+    with pytest.raises(ResultsError, match="lacks 1 runs of the stage"):
         zoo.files(Request(results=tmp_path))
 
 
-def test_a_picture_shows_both_arms_the_target_and_the_crossings(tmp_path):
-    draw(made_up(), tmp_path / "curves.svg")
-    words = re.sub(r"<[^>]+>", " ", (tmp_path / "curves.svg").read_text(encoding="utf-8"))
-    for expected in ("without norm, lr 0.1", "batch norm, lr 1", "target", "80.0%", "40 steps", "20 steps",
-                     "10 steps", "1 of 2", "diverged", "4.0× fewer steps, 2.0× less time", "chance"):  # fmt: skip
-        assert expected in words, expected
-    draw(made_up(), tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+RECIPES = [
+    *ZOO,
+    made_up.recipe(),
+    made_up.recipe(norms=(None, ("group", {"groups": 4, "epsilon": 1e-05}), "layer"), width=0.3, norm_momentum=0.99),
+    made_up.recipe(learning_rates=(0.0123456789, 1.0), optimizer="adam", trials=4, seeds=7, batch_size=48),
+    default_recipe("resnet20", quick=True, seeds=4),
+]
 
 
-def test_a_picture_of_an_arm_that_never_gets_there(tmp_path):
-    results = made_up()
-    for run in results["runs"]:
-        if run["arm"] == "batch":
-            run["accuracy"] = [0.1] * 5
-    draw(results, tmp_path / "curves.svg")
-    assert "batch norm: does not reach the target" in (tmp_path / "curves.svg").read_text(encoding="utf-8")
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: hash_of(recipe.to_dict()))
+def test_the_command_of_a_comparison_has_its_recipe(recipe):
+    words = shlex.split(compare_command(recipe))
+    assert words[:2] == ["bn-keras", "compare"]
+    context = click.Context(command)
+    values = command.make_context("compare", words[2:]).params
+    given = {name: values.pop(name) for name in ("preset", "data", "quick")}
+    for name in ("data_dir", "out", "resume"):
+        values.pop(name)
+    with context:
+        changes = {name: value for name, value in values.items() if value is not None}
+        assert recipe_of(given["preset"], given["data"], given["quick"], changes) == recipe
+
+
+def test_the_commands_on_a_card_train_the_stored_runs_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(step_cost, "TURN_SECONDS", 0.001)
+    found = module.compare(TINY, tmp_path)
+    lines = re.findall(r"# (\w+), [\w ]+: runs/(\w+)\.json\n(bn-keras train .*)", card_text(found, None))
+    assert {arm for arm, *_ in lines} == {"none", "batch"}
+    for arm, (key, line) in {arm: (key, line) for arm, key, line in lines}.items():
+        code, printed = typed(*shlex.split(line)[1:], "--out", tmp_path / arm)
+        assert code == 0, printed
+        trained = json.loads((tmp_path / arm / "results.json").read_text())
+        entry = json.loads((tmp_path / "runs" / f"{key}.json").read_text())
+        assert [row["accuracy"] for row in trained["evaluations"]] == entry["accuracy"]

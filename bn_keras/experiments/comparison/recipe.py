@@ -88,7 +88,8 @@ class Recipe:
             require(
                 "steps", fits, f"a multiple of evaluate_every={self.evaluate_every}, at least 4 of them", self.steps
             )
-        self.training(self.arms[0], Trial(rates[0], 0.0, 0.0, 1.0), self.steps, TUNING_SEED)  # checks the rest
+        for arm in self.arms:
+            self.training(arm, Trial(rates[0], 0.0, 0.0, 1.0), self.steps, TUNING_SEED)  # checks the rest
 
     def _check_arms(self):
         norms = self.norms

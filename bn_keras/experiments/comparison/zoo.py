@@ -54,7 +54,7 @@ def text_of_value(field: str, value: object) -> str:
     if field == "norms":
         return ",".join(map(text_of, value))
     if field == "learning_rates":
-        return ",".join(f"{rate:g}" for rate in value)
+        return ",".join(str(rate).removesuffix(".0") for rate in value)
     return str(value)
 
 
