@@ -65,6 +65,7 @@ class NormList(click.ParamType):
 @click.option("--validation-examples", type=int, metavar="N", help="Training images held out for tuning and targets.")
 @click.option("--batch-size", type=int, help="Examples per step.")
 @click.option("--optimizer", help="sgd, momentum, adam or adamw.")
+@click.option("--image-size", type=int, metavar="PIXELS", help="Resize the images to this height and width.")
 @click.option("--width", type=float, help="Factor on the units or channels of the hidden layers.")
 @click.option("--norm-momentum", type=float, help="Momentum of moving averages.  [default: 0.9]")
 @click.option("--out", default="comparison", show_default=True, metavar="DIR", help="For the runs and the pictures.")

@@ -11,14 +11,14 @@ from bn_keras.experiments.comparison.analysis import Comparison, Speedup
 from bn_keras.experiments.comparison.compare import COMPARISON, read_comparison
 from bn_keras.experiments.comparison.figures import FIGURES
 from bn_keras.experiments.comparison.plan import FASTEST, MOST_ACCURATE, SAME
-from bn_keras.experiments.comparison.recipe import BASELINE, hash_of
+from bn_keras.experiments.comparison.recipe import BASELINE
 from bn_keras.experiments.comparison.zoo import ZOO, place_of
 from bn_keras.lab.markdown import sentence, table
 from bn_keras.lab.plot import png, svg
 from bn_keras.lab.results import ResultsError
 from bn_keras.models import preset
 from bn_keras.pages.registry import Request
-from bn_keras.pages.zoo_card import CAPTIONS, bullets, card_text, recipe_hash
+from bn_keras.pages.zoo_card import CAPTIONS, bullets, card_text
 
 CARD, MATRIX, CSV, EARLIER = "README.md", "README.md", "results.csv", "earlier.json"
 CSV_COLUMNS = (
@@ -41,7 +41,7 @@ def files(request: Request) -> dict[str, str | bytes]:
         texts[f"{place}/{CARD}"] = card_text(comparison, earlier)
         for name, figure in FIGURES.items():
             drawn = figure(comparison)
-            texts[f"{place}/{name}.svg"] = svg(drawn, f"drawn from the stored runs of recipe {recipe_hash(comparison)}")
+            texts[f"{place}/{name}.svg"] = svg(drawn, f"drawn from the stored runs of recipe {comparison.recipe.hash}")
             texts[f"{place}/{name}.png"] = png(drawn)
     for name in {place.parts[0] for place in comparisons}:
         own = {place: each for place, each in comparisons.items() if place.parts[0] == name}
@@ -60,8 +60,8 @@ def read_zoo(folder: pathlib.Path) -> dict[pathlib.PurePosixPath, Comparison]:
         comparison = read_comparison(folder / name)
         if name in order and comparison.recipe != order[name]:
             raise ResultsError(
-                f"{folder / name} is stale: it was made with the recipe {recipe_hash(comparison)}, and the zoo's is "
-                f"{hash_of(order[name].to_dict())} now. Move the folder away and run `make zoo`."
+                f"{folder / name} is stale: it was made with the recipe {comparison.recipe.hash}, and the zoo's is "
+                f"{order[name].hash} now. Move the folder away and run `make zoo`."
             )
         comparisons[pathlib.PurePosixPath(name)] = comparison
     return comparisons
@@ -165,5 +165,5 @@ def csv_row(comparison: Comparison, arm: str, speedup: Speedup, crossings: tuple
         recipe.preset, recipe.data, arm, speedup.role if arm != BASELINE else "", round(speedup.target, 6),
         round(comparison.accuracy(arm), 6), round(statistics.median(comparison.test_accuracies(arm)), 6), median,
         len(crossings), never, *(f"{number:.4g}" if number != "" else "" for number in numbers), f"{cost:.4g}",
-        f"{median * cost:.4g}", f"{speedup.time_ratio:.4g}" if arm != BASELINE else "", recipe_hash(comparison),
+        f"{median * cost:.4g}", f"{speedup.time_ratio:.4g}" if arm != BASELINE else "", comparison.recipe.hash,
     ]  # fmt: skip

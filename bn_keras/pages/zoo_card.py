@@ -5,7 +5,7 @@ import statistics
 from bn_keras.experiments.comparison import report
 from bn_keras.experiments.comparison.analysis import Comparison
 from bn_keras.experiments.comparison.plan import FASTEST, SAME
-from bn_keras.experiments.comparison.recipe import BASELINE, hash_of
+from bn_keras.experiments.comparison.recipe import BASELINE
 from bn_keras.experiments.comparison.runs import Job
 from bn_keras.experiments.comparison.zoo import compare_command
 from bn_keras.experiments.ship import command_of
@@ -83,7 +83,7 @@ Medians of {len(next(iter(comparison.costs.arms.values())).seconds)} rounds, all
 ## Recipe
 {table(("field", "value"), [(f"`{key}`", value_text(value)) for key, value in recipe.to_dict().items()])}
 
-- Hash: `{recipe_hash(comparison)}`. Each run took {comparison.plan.steps:,} steps.
+- Hash: `{recipe.hash}`. Each run took {comparison.plan.steps:,} steps.
 - Trials of each arm: {len(comparison.plan.pools[BASELINE])}. Space: {space_text(comparison)}.
 - {data_text(comparison)}
 - [results of all comparisons](../../results.csv) · stored runs in `runs/`
@@ -200,8 +200,3 @@ def value_text(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key}={each}" for key, each in value.items())
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
-
-
-def recipe_hash(comparison: Comparison) -> str:
-    """The hash of a comparison's recipe."""
-    return hash_of(comparison.recipe.to_dict())

@@ -16,7 +16,6 @@ from bn_keras.experiments import ResultsError, default_recipe, read_comparison
 from bn_keras.experiments.comparison import compare as module
 from bn_keras.experiments.comparison import step_cost
 from bn_keras.experiments.comparison.figures import FIGURES
-from bn_keras.experiments.comparison.recipe import hash_of
 from bn_keras.experiments.comparison.zoo import ZOO, compare_command, place_of
 from bn_keras.models import list_presets
 from bn_keras.pages import zoo
@@ -59,7 +58,7 @@ def test_a_card_follows_from_its_stored_runs(place):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_figures_were_drawn_from_the_stored_recipe(place):
-    digest = hash_of(stored(place).recipe.to_dict())
+    digest = stored(place).recipe.hash
     for name in FIGURES:
         assert digest in (MODELS / place / f"{name}.svg").read_text(encoding="utf-8"), "run `make zoo`"
 
@@ -96,7 +95,7 @@ def test_pages_are_written_from_stored_runs_alone(folder, tmp_path):
     row = next(each for each in rows if (each["norm"], each["winner"]) == ("batch", "fastest"))
     assert float(row["fewer_steps"]) == pytest.approx(found.speedup("batch").ratio, rel=1e-3)
     assert float(row["target"]) == pytest.approx(found.target, abs=1e-6)
-    assert {each["recipe"] for each in rows} == {hash_of(found.recipe.to_dict())}
+    assert {each["recipe"] for each in rows} == {found.recipe.hash}
     assert f"{found.speedup('batch').ratio:.2f}×" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
@@ -118,7 +117,7 @@ def test_a_changed_run_changes_the_card_and_the_csv(tmp_path):
 def test_a_comparison_of_another_recipe_is_stale_by_its_hash(folder, monkeypatch):
     other = made_up.recipe(seeds=3)
     monkeypatch.setattr(zoo, "ZOO", (other,))
-    ours, theirs = (hash_of(each.to_dict()) for each in (made_up.recipe(), other))
+    ours, theirs = (each.hash for each in (made_up.recipe(), other))
     words = f"digits is stale: it was made with the recipe {ours}, and the zoo's is {theirs} now"
     with pytest.raises(ResultsError, match=words):
         zoo.files(Request(results=folder))
@@ -142,7 +141,7 @@ RECIPES = [
 ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: hash_of(recipe.to_dict()))
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.hash)
 def test_the_command_of_a_comparison_has_its_recipe(recipe):
     words = shlex.split(compare_command(recipe))
     assert words[:2] == ["bn-keras", "compare"]

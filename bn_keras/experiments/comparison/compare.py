@@ -74,7 +74,7 @@ def compare(
         check_same(out / COMPARISON, stored["recipe"], recipe.to_dict())
     work = Work(recipe, out, watcher)
     if not stored or work.plan().stage != "done" or read_costs(out) is None:
-        work.prepare(load(recipe.data, data_dir), stored)
+        work.prepare(load(recipe.data, data_dir, image_size=recipe.image_size), stored)
         work.run_all()
     return read_comparison(out)
 

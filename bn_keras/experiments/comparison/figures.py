@@ -8,7 +8,6 @@ from bn_keras.experiments.comparison.analysis import Comparison
 from bn_keras.experiments.comparison.figure_budgets import speedup_over_budget
 from bn_keras.experiments.comparison.figure_runs import accuracy_over_rate, learning_curves
 from bn_keras.experiments.comparison.figure_targets import speedup_over_target
-from bn_keras.experiments.comparison.recipe import hash_of
 from bn_keras.lab.plot import save
 
 FIGURES = {
@@ -39,5 +38,5 @@ def draw(
         figure = figure_of(comparison)
         for suffix in suffixes:
             paths.append(folder / f"{name}{suffix}")
-            save(figure, paths[-1], digest=f"recipe {hash_of(comparison.recipe.to_dict())}")
+            save(figure, paths[-1], digest=f"recipe {comparison.recipe.hash}")
     return paths

@@ -28,6 +28,7 @@ class Recipe:
         norms: The arms: `None`, which is the baseline, and one norm or more; each a name or a pair of a name and
             options.
         width: Multiplies the number of units or channels of the network's hidden layers.
+        image_size: Height and width that images are resized to; `None` for their own.
         optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`.
         batch_size: Examples per step.
         learning_rates: The lowest and the highest learning rate of the search.
@@ -54,6 +55,7 @@ class Recipe:
     data: str
     norms: tuple[str | tuple[str, dict] | None, ...] = (None, "batch")
     width: float = 1.0
+    image_size: int | None = None
     optimizer: str = "momentum"
     batch_size: int = 64
     learning_rates: tuple[float, float] = (0.001, 10.0)
@@ -126,6 +128,7 @@ class Recipe:
             self.data,
             norm=self.norm_of_arm(arm),
             width=self.width,
+            image_size=self.image_size,
             optimizer=self.optimizer,
             learning_rate=trial.learning_rate,
             warmup=round(trial.warmup * steps),
@@ -137,6 +140,14 @@ class Recipe:
             validation_examples=self.validation_examples,
             seed=seed,
         )
+
+    @property
+    def hash(self) -> str:
+        """Sixteen digits that differ where a field differs; a field at its default does not count."""
+        defaults = Recipe(self.preset, self.data).to_dict()
+        named = {"preset", "data"}
+        values = self.to_dict().items()
+        return hash_of({field: value for field, value in values if field in named or value != defaults[field]})
 
     def to_dict(self) -> dict:
         """Plain values, as JSON gives them back."""

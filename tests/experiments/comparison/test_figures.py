@@ -11,7 +11,6 @@ from bn_keras.experiments.comparison.figure_budgets import worth
 from bn_keras.experiments.comparison.figure_style import STYLES, styles_of
 from bn_keras.experiments.comparison.figure_targets import target_levels
 from bn_keras.experiments.comparison.figures import FIGURES, draw
-from bn_keras.experiments.comparison.recipe import hash_of
 from bn_keras.lab.plot import svg
 from bn_keras.models.norms import KINDS
 from tests.experiments.comparison.made_up import Learner, comparison
@@ -46,7 +45,7 @@ def test_draw_writes_the_same_bytes_again_and_others_for_another_comparison(tmp_
     others = draw(comparison(learners={"batch": FAST}, **SMALL), tmp_path / "others", [".svg"])
     for path, same, other in zip(first[::2], again, others, strict=True):
         assert path.read_bytes() == same.read_bytes() != other.read_bytes()
-        assert f"recipe {hash_of(drawn.recipe.to_dict())}" in path.read_text(encoding="utf-8")
+        assert f"recipe {drawn.recipe.hash}" in path.read_text(encoding="utf-8")
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in first[1::2])
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bn_keras.experiments import Recipe, RecipeError, default_recipe
-from bn_keras.experiments.comparison.recipe import hash_of
 from bn_keras.experiments.comparison.space import Trial
 from bn_keras.models import list_presets
 
@@ -122,7 +121,7 @@ def test_the_baseline_is_the_first_arm_wherever_it_is_listed():
 
 
 def test_recipes_that_differ_have_different_hashes():
-    hashes = {hash_of(each.to_dict()) for each in (recipe(), recipe(), recipe(seeds=3), recipe(norms=NORMS))}
+    hashes = {each.hash for each in (recipe(), recipe(), recipe(seeds=3), recipe(norms=NORMS))}
     assert len(hashes) == 3
     assert {len(each) for each in hashes} == {16}
 
