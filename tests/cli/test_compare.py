@@ -104,6 +104,7 @@ def test_a_comparison_of_several_norms_is_printed(tmp_path):
         (["--validation-examples", "1430"], "must be between 10 and 1,427 for 'digits'"),
         (["--batch-size", "1"], "--batch-size must be an int ≥ 2. Received: 1."),
         (["--norm-momentum", "2"], "--norm-momentum must be a number in [0, 1]. Received: 2.0."),
+        (["--image-size", "0"], "--image-size must be an int ≥ 1. Received: 0."),
         (["--width", "99"], "--width must be a number in (0, 16]. Received: 99.0."),
         (["--optimizer", "adm"], "--optimizer must be one of sgd, momentum, adam, adamw. Received: 'adm'."),
         (["--norms", "batch,layer"], "--norms must be a tuple of different norms, one of them None, the baseline."),

@@ -37,6 +37,8 @@ def test_every_preset_has_a_recipe_with_sixteen_trials_over_four_decades(name):
         ("norms", (None, lambda: None)),
         ("width", 0),
         ("width", float("inf")),
+        ("image_size", 0),
+        ("image_size", 8.5),
         ("optimizer", "adm"),
         ("batch_size", 1),
         ("batch_size", 2.5),
@@ -148,3 +150,15 @@ def test_quick_makes_a_sketch():
     assert (found.trials, found.seeds, found.extensions, found.sketch) == (4, 3, 0, True)
     assert not default_recipe("mlp_sigmoid").sketch
     assert default_recipe("mlp_sigmoid", quick=True, trials=8).trials == 8
+
+
+def test_the_hash_does_not_count_fields_at_their_defaults():
+    """So that a field that later versions add leaves the hash of stored recipes as it is."""
+    plain = recipe()
+    without = {field: value for field, value in plain.to_dict().items() if field != "image_size"}
+    assert Recipe.from_dict(without).hash == plain.hash
+    assert recipe(image_size=16).hash != plain.hash
+
+
+def test_images_are_resized_for_every_arm():
+    assert recipe(image_size=16).training("batch", TRIAL, steps=200, seed=3).image_size == 16
