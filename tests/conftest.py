@@ -34,9 +34,16 @@ def seeds_and_policy():
 
 @pytest.fixture(autouse=True)
 def collected():
-    """Frees networks when the process has grown: Python counts objects, not bytes, and keeps gigabytes of networks."""
+    """Drops traces and networks when the process has grown.
+
+    Each trace keeps the functions of its derivatives, compiled ones too. Python collects by the number of objects, not
+    by their bytes, and keeps gigabytes of networks.
+    """
+    from bn_keras.ops import traces
+
     yield
     if PROCESS.memory_info().rss > collected_at[0] + 64e6:
+        traces.forget()
         gc.collect()
         collected_at[0] = PROCESS.memory_info().rss
 
