@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import socket
 
 RESULTS = "results.json"
 
@@ -72,9 +73,12 @@ class ResultsFile:
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes or replaces a file in one step: an interruption leaves either the old file or the new one."""
+    """Writes or replaces a file in one step: an interruption leaves either the old file or the new one.
+
+    Each process writes an unfinished file of its own, so that two that write the same file do not mix.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
+    unfinished = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}.partial")
     unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path)
 

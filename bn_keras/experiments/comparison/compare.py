@@ -173,11 +173,19 @@ class Work:
                 stage = found.stage, found.steps, len(found.jobs)
                 self.watcher.begin("run", len(found.jobs), len(found.jobs) - len(found.missing), self.notes(found))
             if not self.run_one_of(found):
-                self.watcher.item_begins("waiting for runs of other processes")
-                self.watcher.item_advances(0.0, f"{len(found.missing)} under way")
-                time.sleep(WAIT_SECONDS)
-        if read_costs(self.out) is None:
-            self.measure(found)
+                self.wait("runs", f"{len(found.missing)} under way")
+        while read_costs(self.out) is None:
+            with self.store.claim("costs") as claim:  # two processes would measure each other
+                if claim and read_costs(self.out) is None:
+                    self.measure(found)
+            if not claim:
+                self.wait("the cost of a step", "under way")
+
+    def wait(self, what: str, note: str) -> None:
+        """Waits for what other processes are making."""
+        self.watcher.item_begins(f"waiting for {what} of other processes")
+        self.watcher.item_advances(0.0, note)
+        time.sleep(WAIT_SECONDS)
 
     def notes(self, found: Plan) -> list[str]:
         """What the watcher says at the start of a stage."""

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import math
+import os
 import types
 
 import numpy as np
@@ -16,6 +17,7 @@ from bn_keras.experiments.comparison.compare import compare, one_run
 from bn_keras.experiments.comparison.runs import Job
 from bn_keras.experiments.comparison.space import Trial
 from bn_keras.experiments.trainer import Evaluation
+from bn_keras.lab.results import write_whole
 from tests.experiments.comparison import made_up
 from tests.experiments.comparison.tiny import TINY, Recording, entries
 from tests.processes import results_of, start
@@ -88,7 +90,7 @@ def test_the_watcher_is_told_of_every_stage_and_run(whole):
 
 def test_a_finished_comparison_is_read_and_not_run(whole, monkeypatch):
     out, found, _ = whole
-    monkeypatch.setattr(module, "load", lambda *arguments: pytest.fail("the data are not needed"))
+    monkeypatch.setattr(module, "load", lambda *arguments, **options: pytest.fail("the data are not needed"))
     again = compare(TINY, out, resume=True)
     assert again.plan.winners == found.plan.winners == read_comparison(out).plan.winners
     assert again.target == found.target
@@ -122,9 +124,28 @@ def test_an_interruption_in_any_stage_keeps_what_is_finished_and_resumes_to_the_
 def test_two_processes_share_the_runs_and_make_each_once(whole, tmp_path):
     arguments = ["-m", "tests.experiments.comparison.tiny", str(tmp_path)]
     made = results_of([start(arguments), start(arguments)], seconds=180)
-    assert sum(map(len, made)) == len(entries(tmp_path))
+    runs = [end for ends in made for end in ends if "best" in end]
+    assert len(runs) == len(entries(tmp_path))
+    assert sum(map(len, made)) == len(runs) + 1, "one of them measured the costs"
+    assert not list(tmp_path.rglob("*.partial"))
     assert entries(tmp_path) == entries(whole[0])
     assert not list((tmp_path / "runs").glob("*.claim"))
+
+
+def test_two_processes_that_write_the_same_file_do_not_mix(tmp_path, monkeypatch):
+    """The other process writes and moves its file between the two steps of ours."""
+    path, replace = tmp_path / "costs.json", os.replace
+
+    def late(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        write_whole(path, "theirs")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    write_whole(path, "ours")
+    assert path.read_text() == "ours"
+    assert [each.name for each in tmp_path.iterdir()] == ["costs.json"]
 
 
 def test_runs_of_another_machine_can_be_copied_in(whole, tmp_path):
@@ -220,7 +241,7 @@ def test_tuning_never_sees_the_test_images(whole, tmp_path, monkeypatch):
     """The test images are replaced by black ones, and the tuning comes out as before."""
     digits = load("digits")
     black = dataclasses.replace(digits.test, inputs=np.zeros_like(digits.test.inputs))
-    monkeypatch.setattr(module, "load", lambda *arguments: dataclasses.replace(digits, test=black))
+    monkeypatch.setattr(module, "load", lambda *arguments, **options: dataclasses.replace(digits, test=black))
     evaluate, splits = Trainer.evaluate, []
     monkeypatch.setattr(Trainer, "evaluate", lambda self, split=None: splits.append(split) or evaluate(self, split))
     with pytest.raises(KeyboardInterrupt):
