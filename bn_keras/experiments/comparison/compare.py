@@ -15,7 +15,7 @@ from bn_keras.experiments.comparison.analysis import Comparison
 from bn_keras.experiments.comparison.plan import Plan, plan
 from bn_keras.experiments.comparison.recipe import Recipe
 from bn_keras.experiments.comparison.runs import Job, Run, RunStore
-from bn_keras.experiments.comparison.step_cost import measure_costs, read_costs, write_costs
+from bn_keras.experiments.comparison.step_cost import COSTS, measure_costs, read_costs, write_costs
 from bn_keras.experiments.data import Data, load
 from bn_keras.experiments.network import build_network
 from bn_keras.experiments.train import facts_of
@@ -99,6 +99,8 @@ def read_comparison(out: str | os.PathLike) -> Comparison:
     if found.stage != "done" or costs is None:
         what = f"{len(found.missing)} runs of the stage {found.stage!r}" if found.missing else "the cost of a step"
         raise ResultsError(f"{str(out)!r} lacks {what}. Finish it with `bn-keras compare … --resume`.")
+    if set(costs.arms) != set(recipe.arms):
+        raise ResultsError(f"{str(out / COSTS)!r} has the arms {', '.join(costs.arms)}. Remove it, and resume.")
     return Comparison(recipe, header["data"], found, work.seed_runs(found), costs)
 
 

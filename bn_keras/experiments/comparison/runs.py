@@ -38,12 +38,8 @@ class Job:
 
     @property
     def words(self) -> str:
-        """The job for people."""
-        trial = self.trial
-        return (
-            f"{self.arm}, lr {trial.learning_rate:g}, warm-up {trial.warmup:.0%}, decay {trial.weight_decay:g}, "
-            f"gain {trial.initial_gain:g}, seed {self.seed}"
-        )
+        """The job for people, short enough for a progress bar on 80 columns."""
+        return f"{self.arm}, lr {self.trial.learning_rate:g}, gain {self.trial.initial_gain:g}, seed {self.seed}"
 
     def key(self, recipe: Recipe) -> str:
         """The name of the run: a hash of its recipe of training, without the fields that have their defaults."""

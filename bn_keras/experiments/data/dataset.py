@@ -150,13 +150,14 @@ class Data:
 
 
 def stratified(labels: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted indices of the examples that stay, and of those that are held out: of each class its share."""
+    """Sorted indices of the examples that stay, and of those that are held out: of each class its share.
+
+    Where a class has a single example, no class has a fixed share.
+    """
     from sklearn.model_selection import train_test_split
 
-    try:
-        kept, out = train_test_split(np.arange(len(labels)), test_size=held, random_state=0, stratify=labels)
-    except ValueError:  # a class with a single example cannot be in both parts
-        kept, out = train_test_split(np.arange(len(labels)), test_size=held, random_state=0)
+    classes = None if np.unique(labels, return_counts=True)[1].min() == 1 else labels  # one example is in one part
+    kept, out = train_test_split(np.arange(len(labels)), test_size=held, random_state=0, stratify=classes)
     return np.sort(kept), np.sort(out)
 
 

@@ -108,7 +108,7 @@ def finished(learners: Mapping[str, Learner] | None = None, **changes):
 def run_of(job: Job, recipe: Recipe, learners: Mapping[str, Learner]) -> Run:
     """The run of a job; the same job gives the same run."""
     learner = learners.get(job.arm) or learners.get(job.arm.split(":")[0]) or LEARNERS["layer"]
-    generator = np.random.default_rng(zlib.crc32(job.words.encode()))
+    generator = np.random.default_rng(zlib.crc32(words_of(job).encode()))
     rate = job.trial.learning_rate * job.trial.initial_gain
     steps = np.arange(0, job.steps + 1, recipe.evaluate_every)
     half = learner.steps * (learner.rate / rate) ** 0.8 * math.exp(generator.normal(0, 0.1))
@@ -130,3 +130,12 @@ def costs(recipe: Recipe) -> StepCosts:
     seconds = {arm: COSTS.get(arm, 1.5e-3) for arm in recipe.arms}
     arms = {arm: StepCost((cost, 1.02 * cost, 0.98 * cost), 1.5, 1_000) for arm, cost in seconds.items()}
     return StepCosts(arms, PROVENANCE)
+
+
+def words_of(job: Job) -> str:
+    """A text that differs where the job does; the seed of its noise."""
+    trial = job.trial
+    return (
+        f"{job.arm}, lr {trial.learning_rate:g}, warm-up {trial.warmup:.0%}, decay {trial.weight_decay:g}, "
+        f"gain {trial.initial_gain:g}, seed {job.seed}"
+    )

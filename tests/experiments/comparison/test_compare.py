@@ -350,3 +350,12 @@ def test_default_recipes_of_the_zoo_differ_in_their_folders():
 
     assert len({place_of(recipe) for recipe in ZOO}) == len(ZOO)
     assert default_recipe("mlp_sigmoid", "mnist", steps=20_000) in ZOO
+
+
+def test_costs_of_other_arms_are_refused_by_name(tmp_path):
+    made_up.folder(tmp_path)
+    costs = json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))
+    del costs["arms"]["batch"]
+    (tmp_path / "costs.json").write_text(json.dumps(costs), encoding="utf-8")
+    with pytest.raises(ResultsError, match="costs.json' has the arms none. Remove it, and resume"):
+        read_comparison(tmp_path)
