@@ -6,7 +6,6 @@ import os
 import pytest
 
 from bn_keras.bench.results import read_results as read_benchmark
-from bn_keras.experiments import read_results as read_comparison
 from bn_keras.lab.results import RESULTS, ResultsError, ResultsFile, check_same, digest_of
 
 FILE = ResultsFile("bn-keras try", entries="tries", fields=("settings",))
@@ -59,8 +58,8 @@ def test_another_file_is_refused(tmp_path, content, words):
 
 @pytest.mark.parametrize(
     ("read", "command"),
-    [(FILE.read, "try"), (read_benchmark, "bench"), (read_comparison, "compare")],
-    ids=["made up", "benchmark", "comparison"],
+    [(FILE.read, "try"), (read_benchmark, "bench")],
+    ids=["made up", "benchmark"],
 )
 def test_missing_results_name_the_command(tmp_path, read, command):
     for path in (tmp_path, tmp_path / "nothing.json"):
@@ -69,9 +68,8 @@ def test_missing_results_name_the_command(tmp_path, read, command):
 
 
 def test_results_of_one_command_are_not_those_of_another(path):
-    for read in (read_benchmark, read_comparison):
-        with pytest.raises(ResultsError, match="does not hold"):
-            read(path)
+    with pytest.raises(ResultsError, match="does not hold"):
+        read_benchmark(path)
 
 
 def test_only_resume_continues(path):
