@@ -34,10 +34,12 @@ class Size:
     rounds: int
     images: int
     large: int
+    network: str = "inception_small"
+    large_network: str = "bn_inception"
 
 
 FULL = Size(widths=(1.0, 0.25), steps=20, rounds=5, images=IMAGES, large=224)
-QUICK = Size(widths=(0.1,), steps=2, rounds=2, images=40, large=32)
+QUICK = Size(widths=(0.1,), steps=2, rounds=2, images=40, large=32, network="mlp_sigmoid", large_network="mlp_sigmoid")
 
 
 def text(request: Request) -> str:
@@ -52,7 +54,7 @@ def text(request: Request) -> str:
 
 ## Beside `keras.Model.fit`
 
-`inception_small` trains on {size.images:,} images of {shape} in batches of {BATCH}, with SGD with momentum.
+`{size.network}` trains on {size.images:,} images of {shape} in batches of {BATCH}, with SGD with momentum.
 `bn-keras train` uses `BatchNorm`; `fit` uses `keras.layers.BatchNormalization` and the same arrays. Each figure is the
 median of {size.rounds} rounds of {size.steps} steps, which take turns in one process after a round that compiles;
 evaluation and checkpoints are not counted. The ratio is the median over the rounds of ours ÷ theirs.
@@ -84,8 +86,8 @@ def random_images(count: int, size: int, channels: int = 1) -> Data:
 
 def speed_rows(size: Size, width: float, data: Data, request: Request) -> list[tuple]:
     """Rows of one width: ours first, then each way to call `fit`."""
-    request.watcher.item_begins(f"inception_small, width {width:g}")
-    recipe = training_recipe("inception_small", "digits", batch_size=BATCH, width=width, learning_rate=0.01)
+    request.watcher.item_begins(f"{size.network}, width {width:g}")
+    recipe = training_recipe(size.network, "digits", batch_size=BATCH, width=width, learning_rate=0.01)
     trainer = Trainer(recipe, data)
     trainer.start()
     loops = {"`bn-keras train`": lambda: trainer.advance(size.steps)}
@@ -106,7 +108,7 @@ def speed_rows(size: Size, width: float, data: Data, request: Request) -> list[t
 def fit_loop(recipe, data: Data, steps: int, options: dict) -> Callable[[], object]:
     """A function that trains a number of steps through Keras' `fit` with Keras' batch norm."""
     model = build(
-        "inception_small",
+        recipe.preset,
         norm=keras.layers.BatchNormalization,
         classes=data.classes,
         input_shape=data.input_shape,
@@ -136,21 +138,22 @@ def take_turns(loops: dict[str, Callable], rounds: int) -> dict[str, list[float]
     return seconds
 
 
-def memory_source(folder: pathlib.Path, size: Size) -> tuple[Data, str, float]:
+def memory_source(folder: pathlib.Path, size: Size) -> tuple[Data, str, float, int]:
     """Arrays in memory."""
-    return random_images(size.images, 28 if size is FULL else 8), "inception_small", size.widths[-1]
+    return random_images(size.images, 28 if size is FULL else 8), size.network, size.widths[-1], BATCH
 
 
-def small_files(folder: pathlib.Path, size: Size) -> tuple[Data, str, float]:
+def small_files(folder: pathlib.Path, size: Size) -> tuple[Data, str, float, int]:
     """Small JPEG files, streamed."""
     write_images(folder, size.images, 28 if size is FULL else 8)
-    return load(f"folder:{folder}", memory_limit=0), "inception_small", size.widths[-1]
+    return load(f"folder:{folder}", memory_limit=0), size.network, size.widths[-1], BATCH
 
 
-def large_files(folder: pathlib.Path, size: Size) -> tuple[Data, str, float]:
+def large_files(folder: pathlib.Path, size: Size) -> tuple[Data, str, float, int]:
     """Photographs in size, streamed and resized."""
     write_images(folder, max(40, size.images // 4), size.large + size.large // 7)
-    return load(f"folder:{folder}", image_size=size.large, memory_limit=0), "bn_inception", 1.0 if size is FULL else 0.1
+    data = load(f"folder:{folder}", image_size=size.large, memory_limit=0)
+    return data, size.large_network, 1.0 if size is FULL else 0.1, 16
 
 
 SOURCES = {
@@ -176,8 +179,7 @@ def input_row(name: str, source: Callable, size: Size, request: Request) -> tupl
     """The input alone, and training from it beside training from memory."""
     request.watcher.item_begins(name)
     with tempfile.TemporaryDirectory(prefix="bn_keras-throughput-") as folder:
-        data, preset, width = source(pathlib.Path(folder) / "images", size)
-        batch = BATCH if preset == "inception_small" else 16
+        data, preset, width, batch = source(pathlib.Path(folder) / "images", size)
         alone = input_speed(data, batch, 4 * size.steps if batch == BATCH else size.steps)
         channels = data.input_shape[-1]
         memory = random_images(10 * batch, data.input_shape[0], channels)
