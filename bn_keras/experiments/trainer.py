@@ -52,16 +52,23 @@ class Trainer:
         recipe: A `TrainingRecipe`.
         data: What `load` returns.
         strategy: A strategy of `tf.distribute`; `None` for one device.
+        make_network: Makes a network from the recipe and the data. Default: that of the recipe's preset.
     """
 
-    def __init__(self, recipe: TrainingRecipe, data: Data, strategy: tf.distribute.Strategy | None = None):
-        self.recipe = recipe
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        data: Data,
+        strategy: tf.distribute.Strategy | None = None,
+        make_network: Callable[[TrainingRecipe, Data], keras.Model] = build_network,
+    ):
+        self.recipe, self.make_network = recipe, make_network
         self.data = data if recipe.validation_examples is None else data.with_validation(recipe.validation_examples)
         self.strategy = strategy or tf.distribute.get_strategy()
         check_batch(recipe, self.strategy.num_replicas_in_sync)
         check_augmentation(recipe, self.data)
         with self.strategy.scope(), dtype_policy(recipe.dtype):
-            self.model = build_network(recipe, self.data)
+            self.model = make_network(recipe, self.data)
             self.schedule = make_schedule(recipe.schedule, recipe.steps, recipe.warmup)
             self.optimizer = make_optimizer(
                 recipe.optimizer,
@@ -98,7 +105,7 @@ class Trainer:
         self.seed = recipe.seed if seed is None else seed
         keras.utils.set_random_seed(self.seed)
         with dtype_policy(recipe.dtype):
-            weights = first_weights(recipe, self.data)
+            weights = first_weights(recipe, self.data, self.make_network)
         # Steps for nothing, as no run shall be charged for compilation: the first call traces,
         # and setting a seed makes TensorFlow forget what it had compiled.
         self.feed.start(self.seed, 0)
@@ -173,9 +180,11 @@ class Trainer:
             yield tf.constant(split.inputs[own]), tf.constant(split.labels[own])
 
 
-def first_weights(recipe: TrainingRecipe, data: Data) -> list[np.ndarray]:
+def first_weights(
+    recipe: TrainingRecipe, data: Data, make_network: Callable[[TrainingRecipe, Data], keras.Model] = build_network
+) -> list[np.ndarray]:
     """The weights of a new network, with the recipe's gain on its kernels."""
-    model = build_network(recipe, data)
+    model = make_network(recipe, data)
     kernels = [weight.name.endswith("kernel") for weight in model.weights]
     if recipe.initial_gain != 1 and not any(kernels):
         raise RecipeError("initial_gain", f"1 for {recipe.preset!r}, which has no kernels", recipe.initial_gain)

@@ -1,0 +1,1 @@
+"""The claims about normalization, one experiment each."""

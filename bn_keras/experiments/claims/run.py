@@ -1,0 +1,158 @@
+"""Measures claims: every cell once, in several processes, one stored file per claim."""
+
+import concurrent.futures
+import functools
+import multiprocessing
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Mapping, Sequence
+
+from bn_keras.experiments.claims.catalog import claim_named
+from bn_keras.experiments.claims.claim import Cell, Claim, Form, Found, Values, plain
+from bn_keras.experiments.claims.stored import Stored, read_to_continue
+from bn_keras.experiments.data import Data, load
+from bn_keras.lab.watcher import Watcher
+
+
+def measure_claims(
+    claims: Sequence[Claim],
+    out: str | os.PathLike,
+    *,
+    form: Form | None = None,
+    data_dir: str | os.PathLike | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+) -> dict[str, Stored]:
+    """Measures what is missing of some claims.
+
+    Every cell is stored when it ends, in `C1.json` and so on, so an interruption loses only the cells under way.
+
+    Args:
+        claims: The claims, such as `all_claims()`.
+        out: The folder; `measure_claims` creates it.
+        form: A `Form`; `None` for the full one.
+        data_dir: Where tensorflow-datasets keeps its data sets; `None` for its default.
+        jobs: The number of processes, each with one thread. With 1, this process measures.
+        resume: Whether to continue the results that `out` holds.
+        watcher: A `bn_keras.lab.watcher.Watcher` that shows the progress; `None` shows nothing.
+
+    Returns:
+        The results by the id of the claim.
+
+    Raises:
+        ResultsError: When `out` has results and `resume` is false, or when they are of another form.
+        DataError: When a data set of a claim cannot be loaded; nothing has been measured then.
+    """
+    form, watcher = form or Form(), watcher or Watcher()
+    results = {claim.id: read_to_continue(claim, form, pathlib.Path(out).expanduser(), resume) for claim in claims}
+    pending = [claim for claim in claims if claim.missing(form, results[claim.id].found)]
+    for name in sorted({name for claim in pending for name in claim.data(form)}):
+        load(name, data_dir)
+    if pending:
+        with make_executor(jobs, data_dir, watcher) as executor:
+            measure_pending(pending, results, form, executor, jobs, watcher)
+    return results
+
+
+def measure_pending(
+    claims: Sequence[Claim],
+    results: Mapping[str, Stored],
+    form: Form,
+    executor: concurrent.futures.Executor,
+    jobs: int,
+    watcher: Watcher,
+) -> None:
+    """Keeps `jobs` cells under way until no claim misses any."""
+    total = sum(len(claim.cells(form, results[claim.id].found)) for claim in claims)
+    done = total - sum(len(claim.missing(form, results[claim.id].found)) for claim in claims)
+    watcher.begin("measurement", total, done)
+    under_way: dict[concurrent.futures.Future, tuple[Claim, Cell]] = {}
+    others = set(multiprocessing.active_children())
+    try:
+        while True:
+            for claim, cell in next_cells(claims, results, form, list(under_way.values())):
+                if len(under_way) == jobs:
+                    break
+                watcher.item_begins(words_of(claim, cell))
+                under_way[executor.submit(measure_cell, claim.id, cell)] = claim, cell
+            if not under_way:
+                return
+            ended, _ = concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in ended:
+                claim, cell = under_way.pop(future)
+                values = future.result()
+                results[claim.id].put(cell, values)
+                watcher.item_begins(words_of(claim, cell))
+                watcher.item_ends(f"{values['seconds']:.1f} s")
+    except BaseException:  # an interruption too: a cell can take minutes, and nobody waits for those under way
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+
+
+def next_cells(claims, results, form, under_way):
+    """The cells that nobody measures yet, claim by claim."""
+    for claim in claims:
+        for cell in claim.missing(form, results[claim.id].found):
+            if (claim, cell) not in under_way:
+                yield claim, cell
+
+
+def words_of(claim: Claim, cell: Cell) -> str:
+    """A cell for people."""
+    return f"{claim.id}, " + ", ".join(f"{name} {value}" for name, value in cell.items())
+
+
+def measure_cell(claim_id: str, cell: Cell) -> Values:
+    """Measures a cell, in this process or in one of several."""
+    started = time.perf_counter()
+    values = plain(claim_named(claim_id).measure(cell, loader()))
+    return values | {"seconds": round(time.perf_counter() - started, 2)}
+
+
+DATA_DIR: list[str | os.PathLike | None] = [None]
+
+
+def loader():
+    """The function that loads data for a cell."""
+    return functools.partial(cached_data, data_dir=DATA_DIR[0])
+
+
+@functools.lru_cache(maxsize=4)
+def cached_data(name: str, data_dir: str | os.PathLike | None) -> Data:
+    """A data set, loaded once by each process."""
+    return load(name, data_dir)
+
+
+class Here(concurrent.futures.Executor):
+    """Measures in this process, at once."""
+
+    def submit(self, function, /, *args, **kwargs):
+        future = concurrent.futures.Future()
+        future.set_result(function(*args, **kwargs))
+        return future
+
+
+def make_executor(jobs: int, data_dir, watcher: Watcher) -> concurrent.futures.Executor:
+    """This process, or several that have one thread each."""
+    if jobs == 1:
+        DATA_DIR[0] = data_dir
+        return Here()
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=start_worker, initargs=(data_dir,)
+    )
+
+
+def start_worker(data_dir: str | os.PathLike | None) -> None:
+    """One thread, so that processes do not take each other's cores; Ctrl-C is for the parent."""
+    import tensorflow as tf
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    DATA_DIR[0] = data_dir
