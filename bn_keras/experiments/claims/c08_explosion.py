@@ -126,7 +126,7 @@ def judge(form: Form, found: Found) -> Finding:
         f"connections it is {spread([value for arm in by_arm for value in by_arm[arm] if 'skips' in arm[0]])}.",
         columns=("network", "batch", "growth of the gradient norm per layer", "theory", "difference"),
         rows=rows,
-        conditions="" if verdict != CONDITIONALLY else "gradients explode, but not as theory says, or skips do not help",
+        conditions="not at the rate of the theory, or also with skip connections" if verdict == CONDITIONALLY else "",
     )
 
 

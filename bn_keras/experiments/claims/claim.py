@@ -91,7 +91,7 @@ class Finding:
         if self.verdict not in VERDICTS:
             raise ValueError(f"`verdict` must be one of {', '.join(VERDICTS)}. Received: {self.verdict!r}.")
         if (self.verdict == CONDITIONALLY) != bool(self.conditions):
-            raise ValueError(f"`conditions` go with {CONDITIONALLY!r}. Received: {self.conditions!r}, {self.verdict!r}.")
+            raise ValueError(f"`conditions` go with {CONDITIONALLY!r}. Received: {self.conditions!r} {self.verdict!r}.")
 
 
 @dataclasses.dataclass(frozen=True)

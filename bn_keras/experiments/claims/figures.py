@@ -40,7 +40,8 @@ def draw_spread(
         label: The words of the legend.
     """
     medians = [statistics.median(values) for values in rows]
-    axes.fill_between(x, [min(row) for row in rows], [max(row) for row in rows], color=style.color, alpha=0.2, linewidth=0)
+    lows, highs = [min(values) for values in rows], [max(values) for values in rows]
+    axes.fill_between(x, lows, highs, color=style.color, alpha=0.2, linewidth=0)
     axes.plot(
         x, medians, color=style.color, linestyle=style.line, marker=style.marker, markersize=5, linewidth=2, label=label
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from bn_keras.experiments.claims.catalog import claim_named
-from bn_keras.experiments.claims.claim import Cell, Claim, Form, Found, Values, plain
+from bn_keras.experiments.claims.claim import Cell, Claim, Form, Values, plain
 from bn_keras.experiments.claims.stored import Stored, read_to_continue
 from bn_keras.experiments.data import Data, load
 from bn_keras.lab.watcher import Watcher

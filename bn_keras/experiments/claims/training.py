@@ -78,8 +78,10 @@ def best_accuracy(values: Values) -> float:
 
 def first_step_at(values: Values, target: float) -> float:
     """The step of the first evaluation at a target or above it; ∞ for a miss or a divergence."""
-    reached = zip(values["steps"], values["accuracy"], strict=True)
-    return math.inf if values["diverged_at"] else min((step for step, each in reached if each >= target), default=math.inf)
+    if values["diverged_at"]:
+        return math.inf
+    curve = zip(values["steps"], values["accuracy"], strict=True)
+    return min((step for step, accuracy in curve if accuracy >= target), default=math.inf)
 
 
 def best_rate(found: Found, rates: Sequence[float], **settings) -> float:
