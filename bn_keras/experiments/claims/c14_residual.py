@@ -214,8 +214,8 @@ CLAIM = Claim(
     literature="Variance of the branch about 1, of the skip about the number of the block: standard deviations 1 to "
     "√depth. Without norm both are equal, and the skip doubles in each block.",
     source="De, Smith 2020, Batch Normalization Biases Residual Blocks Towards the Identity Function, arXiv 2002.10444",
-    caption="Left: the variance of the skip over the blocks. Middle: the variance of the branch over the skip's. Right: "
-    "the same in the last block of ResNets. Median and range of the seeds.",
+    caption="Left: the variance of the skip over the blocks. Middle: the variance of the branch over the skip's. "
+    "Right: the same in the last block of ResNets. Median and range of the seeds.",
     data=no_data,
     cells=cells,
     measure=measure,
