@@ -131,7 +131,7 @@ def judge(form: Form, found: Found) -> Finding:
     rows = [(words, *(f"{worst[arm][name]:.2g}" for arm in STYLES)) for name, words in MEASURED.items()]
     rows += halfspaces.rows(form, found)
     fastest = max(speedups)
-    tiny = max(max(run) for run in found.values("cosine", arm="batch"))
+    tiny = max(max(run) for run in found.values("cosine", part="epsilon", arm="batch"))
     return Finding(
         verdict,
         number=f"decoupled to {max(max(worst[arm].values()) for arm in ('batch', 'layer')):.1g}; half-spaces "
@@ -165,7 +165,7 @@ def draw(form: Form, found: Found):
     """The bias of ε, a half-space at the largest condition number, and the speed-ups."""
     figure, (left, right) = new_figure(form, "length and direction of weights", 2)
     for arm in ("batch", "layer"):
-        runs = found.values("cosine", arm=arm)
+        runs = found.values("cosine", part="epsilon", arm=arm)
         draw_spread(left, LENGTHS, np.maximum(np.transpose(runs), 1e-17), STYLES[arm])
     left.set(xscale="log", yscale="log")
     label(left, x="factor on the weights", y="|cosine| of weights and gradient", title="ε = 0.001")
@@ -178,16 +178,16 @@ CLAIM = Claim(
     id="C9",
     title="Norm decouples the length of weights from their direction, and half-spaces are learned faster",
     question="Do the output and the path of training depend on the length of the weights before a norm?",
-    method="Part 1, in float64 with ε = 0: the output, the gradient and 50 steps of gradient descent with weights times "
-    "factors from 0.01 to 100. Part 2: a half-space with logistic noise from 1,000 Gaussian inputs of 20 dimensions "
-    "and a given condition number; gradient descent on all examples with batch norm and without. Both start from the "
-    "same weights, and each takes its best learning rate of one grid, found with a seed of its own. Fresh seeds count "
-    "the steps until the loss is within 1e-6 of the optimum, which Newton's method finds.",
-    rule="Decoupled: in every run with batch norm and layer norm the output, c times the gradient, the path at c² times "
-    "the learning rate and the growth of ‖w‖² agree to 1e-8, and the cosine of weights and gradient is below 1e-8; "
-    "without norm, output, gradient and cosine are off by more than 0.01. Faster: every seed needs fewer steps with "
-    "batch norm. Holds if decoupled, and faster at all condition numbers. Holds under conditions if decoupled. Does "
-    "not hold otherwise.",
+    method="Part 1, in float64 with ε = 0: the output, the gradient and 50 steps of gradient descent with weights "
+    "times factors from 0.01 to 100. Part 2: a half-space with logistic noise from 1,000 Gaussian inputs of 20 "
+    "dimensions and a given condition number; gradient descent on all examples with batch norm and without. Both start "
+    "from the same weights, and each takes its best learning rate of one grid, found with a seed of its own. Fresh "
+    "seeds count the steps until the loss is within 1e-6 of the optimum, which Newton's method finds.",
+    rule="Decoupled: in every run with batch norm and layer norm the output, c times the gradient, the path at c² "
+    "times the learning rate and the growth of ‖w‖² agree to 1e-8, and the cosine of weights and gradient is below "
+    "1e-8; without norm, output, gradient and cosine are off by more than 0.01. Faster: every seed needs fewer steps "
+    "with batch norm. Holds if decoupled, and faster at all condition numbers. Holds under conditions if decoupled. "
+    "Does not hold otherwise.",
     refuted_by="A gradient with a part along the weights although ε is 0.",
     literature="The identities are exact. With Gaussian inputs normalized gradient descent converges linearly on "
     "half-spaces, where the bound for plain gradient descent is sublinear.",

@@ -12,6 +12,7 @@ from bn_keras.experiments.comparison.figure_style import SMALL, ArmStyle, label,
 from bn_keras.lab.plot import BLUE, ORANGE, VERMILION
 from bn_keras.models import build
 from bn_keras.models import norm as new_norm
+from bn_keras.models.blocks import Gate
 
 # The theory of De and Smith is of blocks that normalize first, with one width; the presets are the usual networks.
 PRE_ACTIVATION = "pre-activation"
@@ -25,60 +26,58 @@ THEORY = -1.0
 TOLERANCE, PRESET_TOLERANCE = 0.1, 0.25
 # The variance of a normalized branch, and the factor by which the skip grows without norm: 1 and 2 in theory.
 BRANCH, DOUBLING = (0.8, 1.25), (1.7, 2.3)
-CHANNELS = 16
+PRESETS = ("resnet20", "resnet56", "resnet110")
 
 
 def cells(form: Form, found: Found) -> list[Cell]:
     """The networks as in theory, and the presets, with each way to scale the branch."""
-    seeds, size, batch, blocks = (3, 8, 16, 24) if form.quick else (5, 16, 64, 54)
-    presets = ("resnet20", "resnet56") if form.quick else ("resnet20", "resnet56", "resnet110")
-    width = 0.5 if form.quick else 1.0
-    shared = {"image_size": size, "batch": batch}
-    theory = [{"network": PRE_ACTIVATION, "blocks": blocks, "norm": arm, **shared} for arm in STYLES]
+    seeds, batch, blocks, units = (3, 32, 24, 128) if form.quick else (5, 64, 54, 512)
+    presets, width, size = (PRESETS[:2], 0.5, 8) if form.quick else (PRESETS, 1.0, 16)
+    theory = [{"network": PRE_ACTIVATION, "norm": arm, "blocks": blocks, "units": units} for arm in STYLES]
     nets = [
-        {"network": name, "width": width, "norm": arm, **shared} for name in presets for arm in ("batch", "none, gated")
+        {"network": name, "norm": arm, "width": width, "image_size": size}
+        for name in presets
+        for arm in ("batch", "none, gated")
     ]
-    return [cell | {"seed": seed} for cell in theory + nets for seed in range(seeds)]
+    return [cell | {"batch": batch, "seed": seed} for cell in theory + nets for seed in range(seeds)]
 
 
 def measure(cell: Cell, load) -> dict:
     """The variance of the skip and of the residual branch at each addition, over examples, positions and channels."""
-    network = cached_network(**{name: value for name, value in cell.items() if name != "seed"})
+    network = cached_network(**{name: value for name, value in cell.items() if name not in ("batch", "seed")})
     draw_kernels(network, cell["seed"])
     random = np.random.default_rng(cell["seed"])
-    images = random.normal(size=(cell["batch"], *network.input_shape[1:])).astype("float32")
-    tensors = network(images, training=True)
+    inputs = random.normal(size=(cell["batch"], *network.input_shape[1:])).astype("float32")
+    tensors = network(inputs, training=True)
     variances = [float(f"{keras.ops.convert_to_numpy(each).astype('float64').var():.6g}") for each in tensors]
     return {"skip": variances[::2], "branch": variances[1::2]}
 
 
 @functools.lru_cache(maxsize=1)
-def cached_network(network: str, norm: str, image_size: int, batch: int, **sizes) -> keras.Model:
+def cached_network(network: str, norm: str, **sizes: float) -> keras.Model:
     """A network whose outputs are the two inputs of each addition in turn; the last one, as only seeds differ."""
     keras.backend.clear_session()
     if network == PRE_ACTIVATION:
-        model = pre_activation(norm, image_size, sizes["blocks"])
+        model = pre_activation(norm, sizes["units"], sizes["blocks"])
     else:
+        shape = sizes["image_size"], sizes["image_size"], 3
         kind = None if norm == "none, gated" else norm
-        model = build(network, norm=kind, input_shape=(image_size, image_size, 3), width=sizes["width"])
+        model = build(network, norm=kind, input_shape=shape, width=sizes["width"], preprocessing=False)
     additions = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
-    return keras.Model(model.inputs, [tensor for layer in additions for tensor in layer.input])
+    return keras.Model(model.input, [tensor for layer in additions for tensor in layer.input])
 
 
-def pre_activation(norm: str, image_size: int, blocks: int) -> keras.Model:
-    """Blocks of norm, ReLU, convolution, twice; the skip connection is the identity."""
-    inputs = keras.Input((image_size, image_size, CHANNELS))
-    x = inputs
+def pre_activation(norm: str, units: int, blocks: int) -> keras.Model:
+    """Blocks of norm, ReLU, dense layer, twice; the skip connection is the identity."""
+    x = inputs = keras.Input((units,))
     for block in range(blocks):
         branch = x
-        for part in range(2):
+        for _ in range(2):
             branch = new_norm("batch")(branch) if norm == "batch" else branch
             branch = keras.layers.ReLU()(branch)
-            branch = keras.layers.Conv2D(
-                CHANNELS, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"conv_{block}_{part}"
-            )(branch)
+            branch = keras.layers.Dense(units, use_bias=False)(branch)
         if norm == "none, gated":
-            branch = keras.layers.Rescaling(0.0, name=f"gate_{block}")(branch)
+            branch = Gate(name=f"gate_{block}")(branch)
         x = keras.layers.Add()([x, branch])
     return keras.Model(inputs, x)
 
@@ -202,10 +201,10 @@ CLAIM = Claim(
     id="C14",
     title="Batch norm makes residual branches smaller than the skip, by the square root of the depth",
     question="What share of the signal comes through the residual branch of a block, before any training?",
-    method="Random images go through networks at initialization (He's, no training). Networks as in theory have one "
-    "width and normalize first: with batch norm, without norm, and without norm but with a gate of zero on each "
-    "branch. ResNets with batch norm, and with SkipInit's gates, are the networks in use. At each addition the "
-    "variance is over all examples, positions and channels.",
+    method="Random inputs go through networks at initialization (He's, no training). Networks as in theory are fully "
+    "connected, have one width and normalize first: with batch norm, without norm, and without norm but with a gate "
+    "of zero on each branch. ResNets with batch norm, and with SkipInit's gates, are the networks in use. At each "
+    "addition the variance is over all examples, positions and channels.",
     rule="As in theory: in every run the exponent of branch / skip over the number of the block is within 0.1 of −1 "
     "and the branch's mean variance within 0.8 and 1.25; without norm the skip grows by 1.7 to 2.3 per block; with a "
     "gate the branch is exactly 0. As in the ResNets: in every run the exponent in the last block over the number of "

@@ -173,8 +173,8 @@ def speedups(form: Form, found: Found) -> dict[int, list[float]]:
 
 
 def times(ratios: list[float]) -> str:
-    """A speed-up in words."""
-    return f"{spread(ratios, '.2f')}×"
+    """A speed-up in words; ∞ where only batch norm gets there."""
+    return f"{spread(ratios, '.2f')}×".replace("never", "∞")
 
 
 def tail(gaps: list[float]) -> float:
