@@ -4,6 +4,7 @@ import functools
 import statistics
 
 import keras
+import matplotlib.ticker
 import numpy as np
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found, no_data
@@ -188,11 +189,14 @@ def draw(form: Form, found: Found):
     )
     for axes in (left, middle, right):
         axes.set(xscale="log", yscale="log")
-    right.set_xticks(counts, names, fontsize=SMALL)
-    right.minorticks_off()
+    right.set_xticks(counts, [name.removeprefix("resnet") for name in names], fontsize=SMALL)
+    right.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    right.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    right.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     label(left, x="block", y="variance of the skip", title="one width, norm first")
     label(middle, x="block", y="branch / skip", title="dotted: 1 / block")
-    label(right, x="network", y="branch / skip, last block", title="dotted: ∝ 1 / depth")
+    label(right, x="layers of the ResNet", y="branch / skip, last block", title="dotted: ∝ 1 / blocks")
     legend(figure, STYLES)
     return figure
 

@@ -66,7 +66,8 @@ def test_the_chain_of_the_paper_is_what_automatic_differentiation_gives(axis):
     batches = [random.normal(2.0, 1.0, (6, 5, 4, 3)) for _ in range(3)]
     channels = [(6, 5, 4, 3)[each] for each in axis]
     gamma, beta, dy = random.normal(size=channels), random.normal(size=channels), random.normal(size=(6, 5, 4, 3))
-    truth = reference(batches, gamma, beta, dy, axis)
+    truth, sizes = reference(batches, gamma, beta, dy, axis)
+    assert sizes["dbeta"] == pytest.approx(np.abs(dy).sum(tuple(each for each in range(4) if each not in axis)).max())
     others = [each for each in range(4) if each not in axis]
     shape = [(6, 5, 4, 3)[each] if each in axis else 1 for each in range(4)]
     x, gamma, beta = (tf.constant(each) for each in (batches[-1], gamma.reshape(shape), beta.reshape(shape)))
@@ -81,15 +82,15 @@ def test_the_chain_of_the_paper_is_what_automatic_differentiation_gives(axis):
 
 def test_inference_averages_unbiased_variances():
     batches = [np.array([[0.0], [2.0]]), np.array([[1.0], [5.0]]), np.array([[3.0], [3.0]])]
-    truth = reference(batches, np.array([2.0]), np.array([1.0]), np.zeros((2, 1)), (1,))
+    truth, _ = reference(batches, np.array([2.0]), np.array([1.0]), np.zeros((2, 1)), (1,))
     expected = 1 + 2 * (batches[0] - 7 / 3) / np.sqrt((2 + 8 + 0) / 3 + EPSILON)
     np.testing.assert_allclose(truth["inference"], expected, rtol=1e-14)
 
 
 def test_errors_are_in_units_of_the_rounding_of_the_dtype():
     ours = np.array([1.0 + 2**-23, 4.0], "float32")
-    assert in_roundings(ours, np.array([1.0, 4.0])) == pytest.approx(0.5)
-    assert in_roundings(np.array([np.nan], "float32"), np.ones(1)) == float("inf")
+    assert in_roundings(ours, np.array([1.0, 4.0]), size=4.0) == pytest.approx(0.5)
+    assert in_roundings(np.array([np.nan], "float32"), np.ones(1), size=1.0) == float("inf")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
@@ -105,9 +106,9 @@ def test_a_layer_with_another_epsilon_is_far_off(monkeypatch):
     gamma, beta, dy = np.ones(4), np.zeros(4), random.normal(size=(6, 4))
     ours = layer_results({"axis": [1], "dtype": "float64"}, batches, gamma, beta, dy)
     monkeypatch.undo()
-    truth = reference(batches, gamma, beta, dy, (1,))
+    truth, sizes = reference(batches, gamma, beta, dy, (1,))
     for name in ("y", "dx", "dgamma", "inference"):
-        assert in_roundings(ours[name], truth[name]) > 1e6, name
+        assert in_roundings(ours[name], truth[name], sizes[name]) > 1e6, name
 
 
 def test_the_figure_draws():
