@@ -181,7 +181,7 @@ CLAIM = Claim(
     method="Part 1, in float64 with ε = 0: the output, the gradient and 50 steps of gradient descent with weights "
     "times factors from 0.01 to 100. Part 2: a half-space with logistic noise from 1,000 Gaussian inputs of 20 "
     "dimensions and a given condition number; gradient descent on all examples with batch norm and without. Both start "
-    "from the same weights, and each takes its best learning rate of one grid, found with a seed of its own. Fresh "
+    "from the same weights, and each takes the learning rate of one grid that is best for three tuning seeds. Fresh "
     "seeds count the steps until the loss is within 1e-6 of the optimum, which Newton's method finds.",
     rule="Decoupled: in every run with batch norm and layer norm the output, c times the gradient, the path at c² "
     "times the learning rate and the growth of ‖w‖² agree to 1e-8, and the cosine of weights and gradient is below "
@@ -193,8 +193,8 @@ CLAIM = Claim(
     "half-spaces, where the bound for plain gradient descent is sublinear.",
     source="Kohler et al. 2018, Exponential convergence rates for Batch Normalization, arXiv 1805.10694",
     caption="Left: the largest cosine between the weights of a unit (layer norm: all weights) and their gradient. "
-    "Right: the distance of the loss from its optimum over the steps, at the largest condition number. Median and "
-    "range of the seeds.",
+    Median and range of the seeds. Right: the distance of the loss from its optimum over the steps, at the largest "
+    "condition number; a line for each seed.",
     data=no_data,
     cells=cells,
     measure=measure,

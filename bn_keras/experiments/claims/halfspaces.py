@@ -8,13 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from bn_keras.experiments.claims.claim import Cell, Form, Found
-from bn_keras.experiments.claims.figures import draw_spread, spread
-from bn_keras.experiments.claims.training import TUNING_SEED
+from bn_keras.experiments.claims.figures import spread
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label
 from bn_keras.models import norm
 
 ARMS = ("batch", "none")
 EXAMPLES, DIMENSIONS, MARGIN = 1000, 20, 3.0
+# The best rate is near the edge of stability, which differs between data: a rate has to do for several seeds.
+TUNING_SEEDS = (0, 1, 2)
 EVERY = 10
 TARGET = 1e-6
 
@@ -26,12 +27,12 @@ def conditions(form: Form) -> tuple[int, ...]:
 
 def rates(form: Form) -> tuple[float, ...]:
     """The learning rates that both arms try."""
-    return (1.0, 3.0, 10.0, 30.0, 100.0) if form.quick else tuple(0.3 * 2**power for power in range(12))
+    return (2.0, 4.0, 8.0, 16.0, 32.0) if form.quick else (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 def arm_cells(form: Form) -> list[Cell]:
     """The arms at each condition number."""
-    steps = 2000 if form.quick else 20_000
+    steps = 1500 if form.quick else 10_000
     return [
         {"part": "half-space", "arm": arm, "condition": condition, "steps": steps}
         for condition in conditions(form)
@@ -41,19 +42,32 @@ def arm_cells(form: Form) -> list[Cell]:
 
 def cells(form: Form, found: Found) -> list[Cell]:
     """The tuning of each arm, and fresh seeds at the best rate when it is complete."""
-    tuning = [arm | {"learning_rate": rate, "seed": TUNING_SEED} for arm in arm_cells(form) for rate in rates(form)]
+    tuning = [
+        arm | {"learning_rate": rate, "seed": seed}
+        for arm in arm_cells(form)
+        for rate in rates(form)
+        for seed in TUNING_SEEDS
+    ]
     if not found.has(tuning):
         return tuning
-    fresh = range(1, 4 if form.quick else 6)
+    fresh = range(len(TUNING_SEEDS), len(TUNING_SEEDS) + (3 if form.quick else 5))
     return tuning + [
         arm | {"learning_rate": best_rate(form, found, arm), "seed": seed} for arm in arm_cells(form) for seed in fresh
     ]
 
 
+def tuning_gaps(form: Form, found: Found, arm: Cell) -> dict[float, list[list[float]]]:
+    """The curves of the tuning seeds, by learning rate."""
+    return {
+        rate: [found[arm | {"learning_rate": rate, "seed": seed}]["gap"] for seed in TUNING_SEEDS]
+        for rate in rates(form)
+    }
+
+
 def best_rate(form: Form, found: Found, arm: Cell) -> float:
-    """The rate that gets to the target first, or closest to it; the lower one of two equal ones."""
-    runs = {rate: found[arm | {"learning_rate": rate, "seed": TUNING_SEED}] for rate in rates(form)}
-    return min(runs, key=lambda rate: (steps_to(runs[rate]["gap"]), final(runs[rate]["gap"]), rate))
+    """The rate whose slowest tuning seed is the fastest, or ends closest; the lower one of two equal ones."""
+    runs = tuning_gaps(form, found, arm)
+    return min(runs, key=lambda rate: (max(map(steps_to, runs[rate])), max(map(final, runs[rate])), rate))
 
 
 def final(gaps: list[float]) -> float:
@@ -150,7 +164,9 @@ def descent(arm: str):
 def fresh_gaps(form: Form, found: Found, arm: Cell) -> list[list[float]]:
     """The curves of the fresh seeds."""
     rate = best_rate(form, found, arm)
-    return [values["gap"] for cell, values in found.where(**arm, learning_rate=rate) if cell["seed"] != TUNING_SEED]
+    return [
+        values["gap"] for cell, values in found.where(**arm, learning_rate=rate) if cell["seed"] not in TUNING_SEEDS
+    ]
 
 
 def steps_of(form: Form, found: Found) -> dict[int, dict[str, list[float]]]:
@@ -195,6 +211,15 @@ def rows(form: Form, found: Found) -> list[tuple[str, ...]]:
             if arm["condition"] == condition
         }
         result.append(("steps 1e-4 to 1e-6, over 1e-2 to 1e-4", tails["batch"], "–", tails["none"]))
+        usable = {
+            arm["arm"]: sum(max(map(steps_to, curves)) < math.inf for curves in tuning_gaps(form, found, arm).values())
+            for arm in arm_cells(form)
+            if arm["condition"] == condition
+        }
+        of_all = f"of {len(rates(form))}"
+        result.append(
+            ("learning rates that reach the target", f"{usable['batch']} {of_all}", "–", f"{usable['none']} {of_all}")
+        )
     return result
 
 
@@ -218,12 +243,10 @@ def draw(axes: matplotlib.axes.Axes, form: Form, found: Found, styles: dict[str,
     for arm in arm_cells(form):
         if arm["condition"] != condition:
             continue
-        curves = fresh_gaps(form, found, arm)
-        length = min(len(gaps) for gaps in curves)
-        steps = np.arange(length) * EVERY
         style = styles[arm["arm"]]
-        rows = np.maximum(np.transpose([gaps[:length] for gaps in curves]), TARGET / 100)
-        draw_spread(axes, steps, rows, ArmStyle(style.color, style.line, ""))
+        for gaps in fresh_gaps(form, found, arm):
+            steps = np.arange(len(gaps)) * EVERY
+            axes.plot(steps, np.maximum(gaps, TARGET / 100), color=style.color, linestyle=style.line, linewidth=1.5)
     axes.axhline(TARGET, color="#000000", linewidth=1, linestyle=":")
     axes.set_yscale("log")
     label(axes, x="step", y="loss − optimum", title=f"half-space, condition number {condition}")
