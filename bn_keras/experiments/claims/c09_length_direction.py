@@ -193,7 +193,7 @@ CLAIM = Claim(
     "half-spaces, where the bound for plain gradient descent is sublinear.",
     source="Kohler et al. 2018, Exponential convergence rates for Batch Normalization, arXiv 1805.10694",
     caption="Left: the largest cosine between the weights of a unit (layer norm: all weights) and their gradient. "
-    Median and range of the seeds. Right: the distance of the loss from its optimum over the steps, at the largest "
+    "Median and range of the seeds. Right: the distance of the loss from its optimum over the steps, at the largest "
     "condition number; a line for each seed.",
     data=no_data,
     cells=cells,
