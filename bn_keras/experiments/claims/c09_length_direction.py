@@ -130,12 +130,13 @@ def judge(form: Form, found: Found) -> Finding:
     verdict = FAILS if not decoupled else HOLDS if len(faster) == len(speedups) else CONDITIONALLY
     rows = [(words, *(f"{worst[arm][name]:.2g}" for arm in STYLES)) for name, words in MEASURED.items()]
     rows += halfspaces.rows(form, found)
-    fastest = max(speedups)
+    hardest = max(speedups)
+    usable = halfspaces.usable_rates(form, found, hardest)
     tiny = max(max(run) for run in found.values("cosine", part="epsilon", arm="batch"))
     return Finding(
         verdict,
         number=f"decoupled to {max(max(worst[arm].values()) for arm in ('batch', 'layer')):.1g}; half-spaces "
-        f"{halfspaces.times(speedups[fastest])} faster at condition number {fastest}",
+        f"{halfspaces.times(speedups[hardest])} as fast at condition number {hardest}",
         because="The identities of scaled weights hold to "
         f"{max(worst['batch'].values()):.1g} with batch norm and {max(worst['layer'].values()):.1g} with layer norm. "
         "Half-spaces: "
@@ -143,7 +144,8 @@ def judge(form: Form, found: Found) -> Finding:
             f"{halfspaces.times(ratios)} as fast at condition number {condition}"
             for condition, ratios in speedups.items()
         )
-        + ".",
+        + f". At condition number {hardest}, {usable['batch']} learning rates reach the target with batch norm, "
+        f"{usable['none']} without.",
         columns=("measured", *STYLES),
         rows=tuple(rows),
         conditions=conditions_of(faster) if verdict == CONDITIONALLY else "",

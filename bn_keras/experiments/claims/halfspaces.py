@@ -199,6 +199,16 @@ def tail(gaps: list[float]) -> float:
     return math.inf if math.isinf(third) else (third - second) / max(second - first, EVERY)
 
 
+def usable_rates(form: Form, found: Found, condition: int) -> dict[str, str]:
+    """How many learning rates reach the target with every tuning seed, by arm."""
+    usable = {}
+    for arm in arm_cells(form):
+        if arm["condition"] == condition:
+            runs = tuning_gaps(form, found, arm).values()
+            usable[arm["arm"]] = f"{sum(max(map(steps_to, curves)) < math.inf for curves in runs)} of {len(runs)}"
+    return usable
+
+
 def rows(form: Form, found: Found) -> list[tuple[str, ...]]:
     """Rows of the table: the steps to the target, and how they spread over its decades."""
     result = []
@@ -211,15 +221,8 @@ def rows(form: Form, found: Found) -> list[tuple[str, ...]]:
             if arm["condition"] == condition
         }
         result.append(("steps 1e-4 to 1e-6, over 1e-2 to 1e-4", tails["batch"], "–", tails["none"]))
-        usable = {
-            arm["arm"]: sum(max(map(steps_to, curves)) < math.inf for curves in tuning_gaps(form, found, arm).values())
-            for arm in arm_cells(form)
-            if arm["condition"] == condition
-        }
-        of_all = f"of {len(rates(form))}"
-        result.append(
-            ("learning rates that reach the target", f"{usable['batch']} {of_all}", "–", f"{usable['none']} {of_all}")
-        )
+        usable = usable_rates(form, found, condition)
+        result.append(("learning rates that reach the target", usable["batch"], "–", usable["none"]))
     return result
 
 

@@ -60,7 +60,8 @@ def verdict(**options):
 def test_decoupled_and_faster_everywhere_lets_the_claim_hold():
     finding = CLAIM.judge(QUICK, planted())
     assert finding.verdict == HOLDS
-    assert finding.number == "decoupled to 1e-13; half-spaces 4.00 (4.00–4.00)× faster at condition number 100"
+    assert finding.number == "decoupled to 1e-13; half-spaces 4.00 (4.00–4.00)× as fast at condition number 100"
+    assert "1 of 5 learning rates reach the target with batch norm, 1 of 5 without." in finding.because
     assert finding.notes == ("With the default ε of 0.001, short weights are coupled again: the cosine reaches 0.9.",)
 
 
@@ -106,9 +107,11 @@ def test_the_identities_do_not_hold_without_norm():
 
 def test_epsilon_couples_short_weights_again():
     cosines = cosines_over_length(Problem("batch", 0, epsilon=1e-3))
-    assert cosines[0] > 0.5
+    assert cosines[0] > 0.1
     assert cosines[-1] < 1e-3
-    assert cosines == sorted(cosines, reverse=True)
+    assert cosines[-2] / cosines[-1] == pytest.approx((LENGTHS[-1] / LENGTHS[-2]) ** 2, rel=0.01), (
+        "falls as ε / variance"
+    )
 
 
 def test_the_loss_of_a_half_space_is_that_of_numpy_and_newton_finds_its_lowest():
