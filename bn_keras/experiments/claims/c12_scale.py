@@ -59,8 +59,11 @@ def measure(cell: Cell, load) -> dict:
 def differences_by_change(kind: str, x: np.ndarray, weights: np.ndarray, random: np.random.Generator) -> dict:
     """The relative difference that each change of inputs or weights makes to the normalized product of the two."""
     layer = norm(kind, **OPTIONS.get(kind, {}), epsilon=TINY_EPSILON, dtype="float64")
+    layer.build((EXAMPLES, POSITIONS, UNITS))
+    initial = layer.get_weights()
 
     def output(inputs, matrix, training=True):
+        layer.set_weights(initial)  # the moving statistics start again each time
         return apply(layer, inputs @ matrix, training)
 
     unit_factors = random.uniform(0.5, 7.0, UNITS)
@@ -94,12 +97,7 @@ def difference_over_factors(values: np.ndarray, dtype: str) -> dict:
 
 
 def apply(layer: keras.layers.Layer, values: np.ndarray, training: bool) -> np.ndarray:
-    """The output of a layer in float64. Its moving statistics start again each time."""
-    if layer.built:
-        layer.set_weights(layer.initial)
-    else:
-        layer.build(values.shape)
-        layer.initial = layer.get_weights()
+    """The output of a layer in float64."""
     inputs = keras.ops.convert_to_tensor(values.astype(layer.compute_dtype))
     return keras.ops.convert_to_numpy(layer(inputs, training=training)).astype("float64")
 

@@ -120,6 +120,11 @@ def preset_slopes(found: Found) -> list[float]:
     return [slope([len(run) for run in nets], [run[-1] for run in nets]) for nets in zip(*runs, strict=True)]
 
 
+def exponents(values) -> str:
+    """Exponents in words, with a minus sign that differs from the dash of the range."""
+    return spread(values, ".2f").replace("-", "−")
+
+
 def growth(values) -> float:
     """The factor by which the variance of the skip grows from block to block."""
     return (values["skip"][-1] / values["skip"][0]) ** (1 / (len(values["skip"]) - 1))
@@ -139,13 +144,13 @@ def judge(form: Form, found: Found) -> Finding:
     )
     as_presets = all(abs(each - THEORY) <= PRESET_TOLERANCE for each in over_presets)
     rows = [
-        (f"{PRE_ACTIVATION}, batch norm", "exponent of branch / skip over the block", spread(slopes), "−1"),
+        (f"{PRE_ACTIVATION}, batch norm", "exponent of branch / skip over the block", exponents(slopes), "−1"),
         (f"{PRE_ACTIVATION}, batch norm", "variance of the branch", spread(branches), "1"),
         (f"{PRE_ACTIVATION}, no norm", "growth of the skip per block", spread(growths), "2"),
         (
             "presets, batch norm",
             "exponent of branch / skip in the last block over the blocks",
-            spread(over_presets),
+            exponents(over_presets),
             "−1",
         ),
     ]
@@ -156,8 +161,8 @@ def judge(form: Form, found: Found) -> Finding:
     rows.append(("all networks, zero gate", "largest variance of a branch", f"{max(gated):g}", "0"))
     return Finding(
         HOLDS if as_theory and as_presets else CONDITIONALLY if as_theory or as_presets else FAILS,
-        number=f"variance of branch / skip ∝ block^{spread(slopes)}",
-        because=f"The exponent is {spread(slopes)} over the blocks of one network and {spread(over_presets)} over the "
+        number=f"variance of branch / skip ∝ block^{exponents(slopes)}",
+        because=f"The exponent is {exponents(slopes)} over the blocks of one network and {exponents(over_presets)} over the "
         f"depth of the ResNets; theory says −1. Without norm the skip grows by {spread(growths)} per block.",
         columns=("network", "measured", "median (range) of the seeds", "theory"),
         rows=tuple(rows),
