@@ -162,8 +162,8 @@ def judge(form: Form, found: Found) -> Finding:
     return Finding(
         HOLDS if as_theory and as_presets else CONDITIONALLY if as_theory or as_presets else FAILS,
         number=f"variance of branch / skip ∝ block^{exponents(slopes)}",
-        because=f"The exponent is {exponents(slopes)} over the blocks of one network and {exponents(over_presets)} over the "
-        f"depth of the ResNets; theory says −1. Without norm the skip grows by {spread(growths)} per block.",
+        because=f"The exponent is {exponents(slopes)} over the blocks of one network and {exponents(over_presets)} "
+        f"over the depth of the ResNets; theory says −1. Without norm the skip grows by {spread(growths)} per block.",
         columns=("network", "measured", "median (range) of the seeds", "theory"),
         rows=tuple(rows),
         conditions=""
