@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from bn_keras.experiments.claims.claim import Cell, Claim, Form, Found, Values
+from bn_keras.experiments.claims.claim import Cell, Claim, Form, Found, Values, key_of
 from bn_keras.lab.machine import provenance
 from bn_keras.lab.results import ResultsError, ResultsFile, check_same
 
@@ -57,10 +57,11 @@ def read_to_continue(claim: Claim, form: Form, folder: pathlib.Path, resume: boo
     results = FILE.read_to_resume(path, resume)
     if results is None:
         return Stored(path, {"claim": claim.id, "form": dataclasses.asdict(form), **provenance(), "cells": []})
+    check_same(path, results, {"claim": claim.id})
     check_same(path, results["form"], dataclasses.asdict(form))
     stored = Stored(path, results)
-    wanted = claim.cells(form, stored.found)
-    results["cells"] = [entry for entry in results["cells"] if entry["cell"] in wanted]
+    wanted = {key_of(cell) for cell in claim.cells(form, stored.found)}
+    results["cells"] = [entry for entry in results["cells"] if key_of(entry["cell"]) in wanted]
     return stored
 
 
