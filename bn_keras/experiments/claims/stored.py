@@ -3,11 +3,14 @@
 import dataclasses
 import pathlib
 
+from bn_keras.experiments.claims.catalog import claim_named
 from bn_keras.experiments.claims.claim import Cell, Claim, Form, Found, Values, key_of
 from bn_keras.lab.machine import provenance
 from bn_keras.lab.results import ResultsError, ResultsFile, check_same
 
 FILE = ResultsFile("bn-keras claims", entries="cells", fields=("claim", "form"))
+# The results of the full form.
+SHIPPED = pathlib.Path(__file__).with_name("results")
 
 
 @dataclasses.dataclass
@@ -79,3 +82,16 @@ def read_claim(claim: Claim, folder: pathlib.Path) -> Stored:
             "--resume`."
         )
     return stored
+
+
+def read_shipped(name: str) -> tuple[Claim, Stored]:
+    """A claim and its full results, which the package brings along.
+
+    Args:
+        name: `"C1"` to `"C15"`.
+
+    Returns:
+        The `Claim`, and its measurements.
+    """
+    claim = claim_named(name)
+    return claim, read_claim(claim, SHIPPED)
