@@ -159,8 +159,8 @@ def judge(form: Form, found: Found) -> Finding:
 def conditions_of(faster: list[int]) -> str:
     """Where the claim holds."""
     if not faster:
-        return "Length and direction are decoupled, but half-spaces are not learned faster in every run."
-    return f"Half-spaces are learned faster in every run only at condition number {', '.join(map(str, faster))}."
+        return "length and direction are decoupled, but half-spaces are not learned faster in every run"
+    return f"half-spaces are learned faster in every run only at condition number {', '.join(map(str, faster))}"
 
 
 def draw(form: Form, found: Found):

@@ -149,7 +149,7 @@ def judge(form: Form, found: Found) -> Finding:
         f"{'comes out' if as_published else 'does not come out'} for batch norm and layer norm.",
         columns=("norm", *CHANGES.values()),
         rows=tuple((kind, *(words[mark] for mark in marks[kind])) for kind in marks),
-        conditions=f"The variance of the scaled values must be much larger than ε: {ENOUGH} ε for 1 %."
+        conditions=f"the variance of the scaled values must be much larger than ε, {ENOUGH} ε for a change below 1 %"
         if verdict == CONDITIONALLY
         else "",
         notes=(

@@ -167,7 +167,7 @@ def judge(form: Form, found: Found) -> Finding:
         + f"; {LIMIT} are allowed.",
         columns=("inputs", "dtype", *QUANTITIES.values(), "allowed"),
         rows=tuple(rows),
-        conditions=f"Not in {' and '.join(sorted(over))}." if verdict == CONDITIONALLY else "",
+        conditions=f"not in {' and '.join(sorted(over))}" if verdict == CONDITIONALLY else "",
         notes=(f"Errors beyond the limit: {', '.join(sorted(over))}.",) if over else (),
     )
 

@@ -7,7 +7,7 @@ import matplotlib.axes
 import numpy as np
 import tensorflow as tf
 
-from bn_keras.experiments.claims.claim import Cell, Form, Found
+from bn_keras.experiments.claims.claim import Cell, Form, Found, Values
 from bn_keras.experiments.claims.figures import spread
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label
 from bn_keras.models import norm
@@ -17,7 +17,10 @@ EXAMPLES, DIMENSIONS, MARGIN = 1000, 20, 3.0
 # The best rate is near the edge of stability, which differs between data: a rate has to do for several seeds.
 TUNING_SEEDS = (0, 1, 2)
 EVERY = 10
-TARGET = 1e-6
+TARGETS = (1e-2, 1e-4, 1e-6)
+TARGET = TARGETS[-1]
+# How many points of a curve are stored.
+POINTS = 40
 
 
 def conditions(form: Form) -> tuple[int, ...]:
@@ -56,31 +59,36 @@ def cells(form: Form, found: Found) -> list[Cell]:
     ]
 
 
-def tuning_gaps(form: Form, found: Found, arm: Cell) -> dict[float, list[list[float]]]:
+def tuning_curves(form: Form, found: Found, arm: Cell) -> dict[float, list[Values]]:
     """The curves of the tuning seeds, by learning rate."""
-    return {
-        rate: [found[arm | {"learning_rate": rate, "seed": seed}]["gap"] for seed in TUNING_SEEDS]
-        for rate in rates(form)
-    }
+    return {rate: [found[arm | {"learning_rate": rate, "seed": seed}] for seed in TUNING_SEEDS] for rate in rates(form)}
 
 
 def best_rate(form: Form, found: Found, arm: Cell) -> float:
     """The rate whose slowest tuning seed is the fastest, or ends closest; the lower one of two equal ones."""
-    runs = tuning_gaps(form, found, arm)
+    runs = tuning_curves(form, found, arm)
     return min(runs, key=lambda rate: (max(map(steps_to, runs[rate])), max(map(final, runs[rate])), rate))
 
 
-def final(gaps: list[float]) -> float:
+def final(curve: Values) -> float:
     """The last distance from the optimum; ∞ for a run that diverged."""
-    return gaps[-1] if math.isfinite(gaps[-1]) else math.inf
+    return curve["gap"][-1] if math.isfinite(curve["gap"][-1]) else math.inf
 
 
-def steps_to(gaps: list[float], target: float = TARGET) -> float:
+def steps_to(curve: Values, target: float = TARGET) -> float:
     """The first step with a distance from the optimum of at most the target; ∞ for a run that never gets there."""
-    return next((place * EVERY for place, gap in enumerate(gaps) if gap <= target), math.inf)
+    return next((step for step, gap in zip(curve["steps"], curve["gap"], strict=True) if gap <= target), math.inf)
 
 
-def measure(cell: Cell) -> dict:
+def thinned(gaps: list[float]) -> Values:
+    """A curve of few points: the first ones that reach each target, and some between."""
+    places = {round(place) for place in np.linspace(0, len(gaps) - 1, POINTS)}
+    for target in TARGETS:
+        places |= set([place for place, gap in enumerate(gaps) if gap <= target][:1])
+    return {"steps": [place * EVERY for place in sorted(places)], "gap": [gaps[place] for place in sorted(places)]}
+
+
+def measure(cell: Cell) -> Values:
     """The distance of the loss from its optimum, every ten steps."""
     inputs, signs, weights = half_space(cell["condition"], cell["seed"])
     optimum = lowest_loss(inputs, signs)
@@ -92,7 +100,7 @@ def measure(cell: Cell) -> dict:
         gaps.append(float(f"{loss - optimum:.4g}"))
         if not math.isfinite(loss) or gaps[-1] <= TARGET / 10:
             break
-    return {"gap": gaps}
+    return thinned(gaps)
 
 
 def half_space(condition: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -161,19 +169,17 @@ def descent(arm: str):
     return start, descend
 
 
-def fresh_gaps(form: Form, found: Found, arm: Cell) -> list[list[float]]:
+def fresh_curves(form: Form, found: Found, arm: Cell) -> list[Values]:
     """The curves of the fresh seeds."""
-    rate = best_rate(form, found, arm)
-    return [
-        values["gap"] for cell, values in found.where(**arm, learning_rate=rate) if cell["seed"] not in TUNING_SEEDS
-    ]
+    runs = found.where(**arm, learning_rate=best_rate(form, found, arm))
+    return [values for cell, values in runs if cell["seed"] not in TUNING_SEEDS]
 
 
 def steps_of(form: Form, found: Found) -> dict[int, dict[str, list[float]]]:
     """The steps of the fresh seeds, by condition number and arm."""
     by_condition: dict[int, dict[str, list[float]]] = {}
     for arm in arm_cells(form):
-        steps = [steps_to(gaps) for gaps in fresh_gaps(form, found, arm)]
+        steps = [steps_to(curve) for curve in fresh_curves(form, found, arm)]
         by_condition.setdefault(arm["condition"], {})[arm["arm"]] = steps
     return by_condition
 
@@ -193,9 +199,9 @@ def times(ratios: list[float]) -> str:
     return f"{spread(ratios, '.2f')}×".replace("never", "∞")
 
 
-def tail(gaps: list[float]) -> float:
+def tail(curve: Values) -> float:
     """The steps from 1e-4 to 1e-6 over those from 1e-2 to 1e-4: 1 for linear convergence, 100 for 1 / steps."""
-    first, second, third = (steps_to(gaps, target) for target in (1e-2, 1e-4, 1e-6))
+    first, second, third = (steps_to(curve, target) for target in TARGETS)
     return math.inf if math.isinf(third) else (third - second) / max(second - first, EVERY)
 
 
@@ -204,7 +210,7 @@ def usable_rates(form: Form, found: Found, condition: int) -> dict[str, str]:
     usable = {}
     for arm in arm_cells(form):
         if arm["condition"] == condition:
-            runs = tuning_gaps(form, found, arm).values()
+            runs = tuning_curves(form, found, arm).values()
             usable[arm["arm"]] = f"{sum(max(map(steps_to, curves)) < math.inf for curves in runs)} of {len(runs)}"
     return usable
 
@@ -216,7 +222,7 @@ def rows(form: Form, found: Found) -> list[tuple[str, ...]]:
         steps = {arm: spread(values, ".0f") for arm, values in arms.items()}
         result.append((f"steps, condition number {condition}", steps["batch"], "–", steps["none"]))
         tails = {
-            arm["arm"]: spread([tail(gaps) for gaps in fresh_gaps(form, found, arm)], ".1f")
+            arm["arm"]: spread([tail(curve) for curve in fresh_curves(form, found, arm)], ".1f")
             for arm in arm_cells(form)
             if arm["condition"] == condition
         }
@@ -234,7 +240,7 @@ def notes(form: Form, found: Found) -> list[str]:
         rate = best_rate(form, found, arm)
         if rate in (rates(form)[0], rates(form)[-1]):
             result.append(f"The best learning rate of {words} is {rate:g}, an edge of the grid.")
-        missed = sum(math.isinf(steps_to(gaps)) for gaps in fresh_gaps(form, found, arm))
+        missed = sum(math.isinf(steps_to(curve)) for curve in fresh_curves(form, found, arm))
         if missed:
             result.append(f"{missed} runs of {words} did not reach the target in {arm['steps']:,} steps.")
     return result
@@ -247,9 +253,14 @@ def draw(axes: matplotlib.axes.Axes, form: Form, found: Found, styles: dict[str,
         if arm["condition"] != condition:
             continue
         style = styles[arm["arm"]]
-        for gaps in fresh_gaps(form, found, arm):
-            steps = np.arange(len(gaps)) * EVERY
-            axes.plot(steps, np.maximum(gaps, TARGET / 100), color=style.color, linestyle=style.line, linewidth=1.5)
+        for curve in fresh_curves(form, found, arm):
+            axes.plot(
+                curve["steps"],
+                np.maximum(curve["gap"], TARGET / 100),
+                color=style.color,
+                linestyle=style.line,
+                linewidth=1.5,
+            )
     axes.axhline(TARGET, color="#000000", linewidth=1, linestyle=":")
     axes.set_yscale("log")
     label(axes, x="step", y="loss − optimum", title=f"half-space, condition number {condition}")

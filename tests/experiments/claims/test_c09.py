@@ -25,9 +25,9 @@ ARM = {"part": "half-space", "arm": "batch", "condition": 10, "steps": 1500}
 def curve(steps):
     """A straight line from a distance of one to less than the target, in a number of steps."""
     if math.isinf(steps):
-        return [1.0] * 151
+        return {"steps": [0, 1500], "gap": [1.0, 1.0]}
     places = round(steps / halfspaces.EVERY)
-    return [10 ** (-6 * place / places - 1e-9) for place in range(places + 1)]
+    return halfspaces.thinned([10 ** (-6 * place / places - 1e-9) for place in range(places + 1)])
 
 
 def planted(changed=(), steps=None):
@@ -40,7 +40,7 @@ def planted(changed=(), steps=None):
             if cell["part"] == "half-space":
                 usual = 100 if cell["arm"] == "batch" else 400
                 usual = steps.get((cell["arm"], cell["condition"], cell["seed"]), usual)
-                values = {"gap": curve(usual if cell["learning_rate"] == 8.0 else math.inf)}
+                values = curve(usual if cell["learning_rate"] == 8.0 else math.inf)
             elif cell["part"] == "epsilon":
                 values = {"cosine": [0.9] * 3 + [1e-3] * (len(LENGTHS) - 3)}
             else:
@@ -68,7 +68,7 @@ def test_decoupled_and_faster_everywhere_lets_the_claim_hold():
 def test_a_seed_that_is_not_faster_makes_it_a_condition():
     finding = CLAIM.judge(QUICK, planted(steps={("batch", 10, 3): 400}))
     assert finding.verdict == CONDITIONALLY
-    assert finding.conditions == "Half-spaces are learned faster in every run only at condition number 100."
+    assert finding.conditions == "half-spaces are learned faster in every run only at condition number 100"
     slow = {("batch", condition, 4): math.inf for condition in (10, 100)}
     finding = CLAIM.judge(QUICK, planted(steps=slow))
     assert finding.verdict == CONDITIONALLY
@@ -135,9 +135,21 @@ def test_batch_norm_reaches_the_same_optimum():
 
 def test_steps_and_tails_of_known_curves():
     assert halfspaces.steps_to(curve(100)) == 100
-    assert halfspaces.steps_to([1.0, math.nan]) == math.inf
+    assert halfspaces.steps_to({"steps": [0, 10], "gap": [1.0, math.nan]}) == math.inf
+    assert halfspaces.final({"steps": [0, 10], "gap": [1.0, math.nan]}) == math.inf
     assert halfspaces.tail(curve(600)) == pytest.approx(1)
-    assert halfspaces.tail([1 / max(1, step) for step in range(0, 2_000_000, 10)]) == pytest.approx(100, rel=0.01)
+    hyperbola = halfspaces.thinned([1 / max(1, step) for step in range(0, 2_000_000, 10)])
+    assert halfspaces.tail(hyperbola) == pytest.approx(100, rel=0.01)
+
+
+def test_a_thinned_curve_keeps_the_first_step_at_each_target():
+    gaps = [2 ** (-place / 7.3) for place in range(1000)]
+    thin = halfspaces.thinned(gaps)
+    assert len(thin["gap"]) <= halfspaces.POINTS + len(halfspaces.TARGETS)
+    for target in halfspaces.TARGETS:
+        first = next(place for place, gap in enumerate(gaps) if gap <= target)
+        assert halfspaces.steps_to(thin, target) == first * halfspaces.EVERY
+    assert (thin["steps"][0], thin["steps"][-1]) == (0, 9990)
 
 
 def test_the_best_rate_has_the_fastest_of_the_slowest_tuning_seeds():

@@ -44,7 +44,7 @@ def test_one_error_beyond_rounding_refutes_the_claim(quantity):
 
 def test_an_error_in_half_precision_alone_is_a_condition():
     finding = CLAIM.judge(QUICK, planted("bfloat16", "dx", 40.0))
-    assert (finding.verdict, finding.conditions) == (CONDITIONALLY, "Not in bfloat16.")
+    assert (finding.verdict, finding.conditions) == (CONDITIONALLY, "not in bfloat16")
     assert finding.notes == ("Errors beyond the limit: bfloat16.",)
 
 
