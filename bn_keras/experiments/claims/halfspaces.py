@@ -254,13 +254,8 @@ def draw(axes: matplotlib.axes.Axes, form: Form, found: Found, styles: dict[str,
             continue
         style = styles[arm["arm"]]
         for curve in fresh_curves(form, found, arm):
-            axes.plot(
-                curve["steps"],
-                np.maximum(curve["gap"], TARGET / 100),
-                color=style.color,
-                linestyle=style.line,
-                linewidth=1.5,
-            )
+            gaps = np.maximum(curve["gap"], TARGET / 100)
+            axes.plot(curve["steps"], gaps, color=style.color, linestyle=style.line, linewidth=1.5)
     axes.axhline(TARGET, color="#000000", linewidth=1, linestyle=":")
     axes.set_yscale("log")
     label(axes, x="step", y="loss − optimum", title=f"half-space, condition number {condition}")
