@@ -79,6 +79,7 @@ def compare(preset, data, data_dir, out, resume, quick, **changes):
     with needs("lab"):
         from bn_keras import experiments
         from bn_keras.cli.terminal import Progress, console
+        from bn_keras.experiments.comparison.page import write_page
 
         given = {field: value for field, value in changes.items() if value is not None}
         recipe = recipe_of(preset, data, quick, given)
@@ -88,7 +89,10 @@ def compare(preset, data, data_dir, out, resume, quick, **changes):
             comparison = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
         show(comparison)
         paths = experiments.draw(comparison, out)
-    click.echo("\n" + "\n".join(["Pictures:", *(f"  {path}" for path in paths if path.suffix == ".png")]))
+        page = write_page(comparison, out)
+    click.echo(
+        "\n" + "\n".join(["Pictures:", *(f"  {path}" for path in paths if path.suffix == ".png"), f"Page: {page}"])
+    )
 
 
 def recipe_of(preset, data, quick, changes):

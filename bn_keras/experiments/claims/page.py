@@ -57,9 +57,8 @@ def page_of(measured: Iterable[tuple[Claim, Stored]]) -> Page:
     )
     table = Table("The verdicts, with the published figures", ("id", "claim", "verdict", "number", "literature"), rows)
     sections = (Section("verdicts", "The verdicts", (table,)), *(claim_section(*each) for each in judged))
-    return Page(
-        "Claims about normalization", lead_of([stored.form for _, stored, _ in judged]), sections, contents=False
-    )
+    lead = lead_of([stored.form for _, stored, _ in judged])
+    return Page("Claims about normalization", lead, sections, contents=False)
 
 
 def lead_of(forms: list[Form]) -> str:

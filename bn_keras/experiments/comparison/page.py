@@ -22,7 +22,7 @@ RUN_COLUMNS = (
     "weight decay",
     "gain",
     "seed",
-    "best accuracy",
+    "accuracy",
     "test",
     "diverged at",
 )
@@ -68,9 +68,9 @@ def answer_section(comparison: Comparison) -> Section:
 def steps_section(comparison: Comparison) -> Section:
     """Steps and seconds to both targets."""
     words = (
-        f"Steps are the median over {comparison.recipe.seeds} seeds, with the lowest and the highest that got there. In "
-        "brackets after the speed-up is its 95 % interval. “Faster” is the probability that a run is faster than one "
-        "without norm. “Same” is the baseline's winner with the norm and nothing else changed."
+        f"Steps are the median over {comparison.recipe.seeds} seeds, with the lowest and the highest that got there. "
+        "In brackets after the speed-up is its 95 % interval. “Faster” is the probability that a run is faster than "
+        "one without norm. “Same” is the baseline's winner with the norm and nothing else changed."
     )
     tables = (
         Table("Steps and seconds to the target", report.SPEED_COLUMNS, tuple(report.speed_rows(comparison))),
