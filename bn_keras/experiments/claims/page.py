@@ -55,8 +55,9 @@ def page_of(measured: Iterable[tuple[Claim, Stored]]) -> Page:
         (Link(claim.id, section_id(claim)), claim.title, mark_of(finding), finding.number, claim.literature)
         for claim, _, finding in judged
     )
-    table = Table("The verdicts, with the published figures", ("id", "claim", "verdict", "number", "literature"), rows)
-    sections = (Section("verdicts", "The verdicts", (table,)), *(claim_section(*each) for each in judged))
+    caption = "Each claim with its verdict, the measured number and the published figures"
+    table = Table(caption, ("id", "claim", "verdict", "number", "literature"), rows)
+    sections = (Section("verdicts", "Verdicts", (table,)), *(claim_section(*each) for each in judged))
     lead = lead_of([stored.form for _, stored, _ in judged])
     return Page("Claims about normalization", lead, sections, contents=False)
 
@@ -67,7 +68,7 @@ def lead_of(forms: list[Form]) -> str:
         "Each claim comes from the literature. A measurement tests it, and a rule that was written before the "
         "measurement turns the figures into a verdict."
     )
-    sketch = " The sizes are small (--quick): the verdicts are sketches."
+    sketch = " These measurements are small and quick, so the verdicts are sketches."
     return words + sketch * any(form.quick for form in forms)
 
 
@@ -78,27 +79,26 @@ def mark_of(finding: Finding) -> Mark:
 
 def claim_section(claim: Claim, stored: Stored, finding: Finding) -> Section:
     """A claim: the question, the rule, the answer, the figure, the numbers, and the measurements."""
-    answer = [("Verdict", mark_of(finding)), ("Number", finding.number), ("Because", finding.because)]
-    if finding.conditions:
-        answer.append(("Conditions", finding.conditions))
-    answer += [("Literature", claim.literature)]
-    setup = [
+    answer = (
         ("Question", claim.question),
         ("Method", claim.method),
         ("Rule", claim.rule),
-        ("Refuted by", claim.refuted_by),
-        ("Source", claim.source),
-    ]
-    blocks = [
-        Facts(tuple(setup[:1] + answer)),
+        ("Verdict", mark_of(finding)),
+        *([("Conditions", finding.conditions)] if finding.conditions else []),
+        ("Number", finding.number),
+        ("Reason", finding.because),
+        ("Literature", claim.literature),
+    )
+    blocks = (
+        Facts(answer),
         Picture(svg(claim.draw(stored.form, stored.found)), f"Figure of {claim.id}", claim.caption),
         Table(f"The numbers of {claim.id}", finding.columns, finding.rows),
         *([Items(finding.notes)] if finding.notes else []),
-        Facts(tuple(setup[1:])),
+        Facts((("Refuted by", claim.refuted_by), ("Source", claim.source))),
         Code(command_of(claim, stored.form), f"The command that measures {claim.id}"),
         Details(f"All measurements of {claim.id}", (provenance_of(stored), data_of(claim, stored))),
-    ]
-    return Section(section_id(claim), f"{claim.id}: {claim.title}", tuple(blocks))
+    )
+    return Section(section_id(claim), f"{claim.id}: {claim.title}", blocks)
 
 
 def section_id(claim: Claim) -> str:

@@ -169,5 +169,5 @@ def run_row(run: Run) -> tuple[str, ...]:
 
 def picture(comparison: Comparison, name: str) -> Picture:
     """A figure of the comparison."""
-    words = name.replace("_", " ").capitalize()
+    words = name.replace("_", " ").replace("speedup", "speed-up").capitalize()
     return Picture(svg(FIGURES[name](comparison)), words, CAPTIONS[name])

@@ -5,10 +5,10 @@ import re
 
 GOOD, PARTLY, BAD = "good", "partly", "bad"
 SIGNS = {GOOD: "✓", PARTLY: "◐", BAD: "✗"}
-# A cell of a table that is a figure: "1.2×", "-3 %", "1,200 (900–1,500)", and the words that stand in for one.
-FIGURE = re.compile(r"[-+−×±<>≥≤]?\s?(\d|∞)|–$|$|never$|none$|misses$|neither gets there$|one seed$")
-# A longer cell is prose that begins with a figure.
-FIGURE_LETTERS = 40
+# A cell of a table that is a figure, such as "1.2×" or "1,200 (900–1,500)", or words that stand in for one.
+FIGURE = re.compile(r"[-+−×±<>≥≤]?\s?(\d|∞)|–$|$|never$|misses$|neither gets there")
+# A longer cell is prose, even where it begins with a figure.
+SHORT = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +116,16 @@ class Table:
 
     @property
     def alignments(self) -> tuple[str, ...]:
-        """The class of each column: `"figures"` for a column of figures alone, `"words"` for any other."""
+        """How each column is set: as `"figures"`, aligned to the right, as `"words"`, or as `"prose"`, which wraps."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
-        return tuple("figures" if column and all(map(is_figure, column)) else "words" for column in columns)
+        return tuple(map(alignment_of, columns))
+
+
+def alignment_of(column: tuple[Inline, ...]) -> str:
+    """How a column is set, by its cells."""
+    if column and all(map(is_figure, column)):
+        return "figures"
+    return "prose" if any(isinstance(cell, str) and len(cell) > SHORT for cell in column) else "words"
 
 
 def is_figure(cell: Inline) -> bool:
@@ -127,7 +134,7 @@ def is_figure(cell: Inline) -> bool:
     >>> is_figure("1.21 (1.20–1.23)"), is_figure("–"), is_figure("batch")
     (True, True, False)
     """
-    return isinstance(cell, str) and len(cell) <= FIGURE_LETTERS and bool(FIGURE.match(cell))
+    return isinstance(cell, str) and len(cell) <= SHORT and bool(FIGURE.match(cell))
 
 
 @dataclasses.dataclass(frozen=True)
