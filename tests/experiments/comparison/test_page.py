@@ -1,33 +1,25 @@
 """The page of a comparison as text."""
 
-import dataclasses
-
 import pytest
 
-from bn_keras.experiments.comparison import figure_targets, report
+from bn_keras.experiments.comparison import report
 from bn_keras.experiments.comparison.figures import CAPTIONS
 from bn_keras.experiments.comparison.page import page_of, write_page
 from bn_keras.experiments.comparison.zoo import compare_command
 from bn_keras.lab.html import to_html
-from tests.experiments.comparison import made_up
+from tests.experiments.comparison import reported
 from tests.lab.html.outline import check
-
-SMALL = {"trials": 4, "seeds": 2, "steps": 400}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_levels():
-    """Four targets instead of all, since each costs a bootstrap."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figure_targets, "LEVELS", 4)
+def few_resamples():
+    with reported.few_resamples():
         yield
 
 
 @pytest.fixture(scope="module")
 def compared():
-    """A comparison on data whose name HTML has to escape."""
-    finished = made_up.comparison(norms=(None, "batch", ("group", {"groups": 4})), **SMALL)
-    return dataclasses.replace(finished, recipe=dataclasses.replace(finished.recipe, data="a<b>&c"))
+    return reported.comparison()
 
 
 @pytest.fixture(scope="module")
