@@ -68,7 +68,9 @@ class NormList(click.ParamType):
 @click.option("--image-size", type=int, metavar="PIXELS", help="Resize the images to this height and width.")
 @click.option("--width", type=float, help="Factor on the units or channels of the hidden layers.")
 @click.option("--norm-momentum", type=float, help="Momentum of moving averages.  [default: 0.9]")
-@click.option("--out", default="comparison", show_default=True, metavar="DIR", help="For the runs and the pictures.")
+@click.option(
+    "--out", default="comparison", show_default=True, metavar="DIR", help="For the runs, the pictures and the page."
+)
 @click.option("--resume", is_flag=True, help="Continue the comparison in --out, or share it with other processes.")
 def compare(preset, data, data_dir, out, resume, quick, **changes):
     """Tune PRESET without and with each norm, and compare.
@@ -79,6 +81,7 @@ def compare(preset, data, data_dir, out, resume, quick, **changes):
     with needs("lab"):
         from bn_keras import experiments
         from bn_keras.cli.terminal import Progress, console
+        from bn_keras.experiments.comparison.page import write_page
 
         given = {field: value for field, value in changes.items() if value is not None}
         recipe = recipe_of(preset, data, quick, given)
@@ -88,7 +91,9 @@ def compare(preset, data, data_dir, out, resume, quick, **changes):
             comparison = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
         show(comparison)
         paths = experiments.draw(comparison, out)
-    click.echo("\n" + "\n".join(["Pictures:", *(f"  {path}" for path in paths if path.suffix == ".png")]))
+        page = write_page(comparison, out)
+    pictures = [f"  {path}" for path in paths if path.suffix == ".png"]
+    click.echo("\n" + "\n".join(["Pictures:", *pictures, "Page:", f"  {page}"]))
 
 
 def recipe_of(preset, data, quick, changes):
