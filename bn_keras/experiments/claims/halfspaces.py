@@ -30,7 +30,7 @@ def conditions(form: Form) -> tuple[int, ...]:
 
 def rates(form: Form) -> tuple[float, ...]:
     """The learning rates that both arms try."""
-    return (2.0, 4.0, 8.0, 16.0, 32.0) if form.quick else (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+    return (4.0, 8.0, 16.0, 32.0) if form.quick else (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 def arm_cells(form: Form) -> list[Cell]:
@@ -236,13 +236,14 @@ def notes(form: Form, found: Found) -> list[str]:
     """The best rates at an edge of the grid, and runs that did not reach the target."""
     result = []
     for arm in arm_cells(form):
-        words = f"{arm['arm']} at condition number {arm['condition']}"
+        words = f"{'batch norm' if arm['arm'] == 'batch' else 'no norm'} at condition number {arm['condition']}"
         rate = best_rate(form, found, arm)
         if rate in (rates(form)[0], rates(form)[-1]):
-            result.append(f"The best learning rate of {words} is {rate:g}, an edge of the grid.")
-        missed = sum(math.isinf(steps_to(curve)) for curve in fresh_curves(form, found, arm))
-        if missed:
-            result.append(f"{missed} runs of {words} did not reach the target in {arm['steps']:,} steps.")
+            result.append(f"The best learning rate with {words} is {rate:g}, an edge of the grid.")
+        reached = [steps_to(curve) < math.inf for curve in fresh_curves(form, found, arm)]
+        if not all(reached):
+            missed = f"{reached.count(False)} of {len(reached)} runs"
+            result.append(f"With {words}, {missed} did not reach the target in {arm['steps']:,} steps.")
     return result
 
 
