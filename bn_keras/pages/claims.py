@@ -5,6 +5,7 @@ from bn_keras.experiments.claims.claim import Claim, Finding
 from bn_keras.experiments.claims.stored import Stored, read_claim
 from bn_keras.lab import plot
 from bn_keras.lab.markdown import facts, table
+from bn_keras.lab.results import digest_of
 from bn_keras.pages.registry import Request
 
 PAGE = "docs/claims/README.md"
@@ -25,7 +26,7 @@ def verdicts(request: Request) -> str:
 
 def figure_of(claim: Claim, stored: Stored) -> str:
     """The figure of a claim."""
-    return plot.svg(claim.draw(stored.form, stored.found), plot.digest_of(stored.path))
+    return plot.svg(claim.draw(stored.form, stored.found), digest_of(stored.path))
 
 
 def page_text(claims: list[tuple[Claim, Stored]]) -> str:
