@@ -48,6 +48,7 @@ def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(finished):
         "The winners with new seeds: 6 runs of 40 steps.",
         "Note: 3 seeds give wide intervals.",
         "Pictures:",
+        "Page:",
     ):
         assert words in words_of(printed), words
     assert len(list((out / "runs").glob("*.json"))) == 2 + 6
@@ -79,6 +80,8 @@ def test_a_comparison_of_several_norms_is_printed(tmp_path):
     code, printed = typed(*command)
     assert code == 0, printed
     assert words_of(printed).count("group:groups=4") >= 5
+    assert f"Page: {tmp_path / 'index.html'}" in words_of(printed)
+    assert "group:groups=4" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
