@@ -39,13 +39,14 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
 
     Without an ID, the command tests all claims. Each claim has a rule that turns the measurements into a verdict:
     holds, holds under conditions, or does not hold here. The command stores the measurements of C8 in DIR/C8.json, and
-    draws DIR/C8.svg and DIR/C8.png.
+    draws DIR/C8.svg and DIR/C8.png. All claims together make the page DIR/index.html.
     """
     if quick and images:
         raise click.UsageError("--images is for the full form. Leave out --images or --quick.")
     with needs("lab"):
         from bn_keras.experiments.claims import catalog
         from bn_keras.experiments.claims.claim import Form
+        from bn_keras.experiments.claims.page import write_page
         from bn_keras.lab.machine import cores
 
         with explained(catalog.ClaimError, ""):
@@ -66,7 +67,9 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
         )
         show(chosen, results)
         paths = [path for claim in chosen for path in draw(claim, results[claim.id])]
-    click.echo("\n" + "\n".join(["Pictures:", *(f"  {path}" for path in paths if path.suffix == ".png")]))
+        page = write_page(results, out)
+    pictures = [f"  {path}" for path in paths if path.suffix == ".png"]
+    click.echo("\n" + "\n".join(["Pictures:", *pictures, "Page:", f"  {page}"]))
 
 
 def measure(chosen, out, *, form, data_dir, jobs, resume):
