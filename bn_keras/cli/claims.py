@@ -13,7 +13,7 @@ Examples:
   bn-keras claims --data-dir data --out claims      all claims in full: several hours of one core
   bn-keras claims --out claims --resume             continue after an interruption
 """
-COLUMNS = ("id", "claim", "verdict", "number", "literature")
+COLUMNS = ("id", "claim", "verdict", "number")
 
 
 @click.command(epilog=EXAMPLES)
@@ -97,13 +97,11 @@ def show(chosen, results):
 
     terminal = console()
     findings = {claim: claim.judge(results[claim.id].form, results[claim.id].found) for claim in chosen}
-    rows = [
-        (claim.id, claim.title, finding.verdict, finding.number, claim.literature)
-        for claim, finding in findings.items()
-    ]
+    rows = [(claim.id, claim.title, finding.verdict, finding.number) for claim, finding in findings.items()]
     print_table(terminal, "The verdicts", COLUMNS, rows)
     for claim, finding in findings.items():
         terminal.print(f"{claim.id}: {finding.because}", markup=False)
+        terminal.print(f"  Published: {claim.literature}", markup=False)
         if finding.conditions:
             terminal.print(f"  Conditions: {finding.conditions}", markup=False)
         for note in finding.notes:
