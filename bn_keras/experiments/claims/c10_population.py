@@ -233,9 +233,10 @@ def by_samples(found: Found) -> dict[int, list[float]]:
 
 def enough(found: Found) -> bool:
     """Whether few samples give the accuracy that all give."""
-    few, every = by_samples(found)[ENOUGH_SAMPLES], [
-        values["recalibrated"][-1] for _, values in found.where(part="training", momentum=0.99)
-    ]
+    few, every = (
+        by_samples(found)[ENOUGH_SAMPLES],
+        [values["recalibrated"][-1] for _, values in found.where(part="training", momentum=0.99)],
+    )
     return abs(statistics.mean(few) - statistics.mean(every)) <= SAME
 
 
@@ -261,7 +262,9 @@ def draw(form: Form, found: Found):
         draw_spread(right, steps, [row[5] for row in own], style)
     own = [row for row in rows if row[0] == 0.99]
     for column, name in ((3, "recalibrated"), (4, "batch")):
-        draw_spread(left, [row[1] for row in own], [[100 * value for value in row[column]] for row in own], STYLES[name])
+        draw_spread(
+            left, [row[1] for row in own], [[100 * value for value in row[column]] for row in own], STYLES[name]
+        )
     left.set_xscale("log")
     right.set(xscale="log", yscale="log")
     label(left, x="training step", y="test accuracy, %", title="accuracy by the statistics that inference takes")
@@ -278,22 +281,23 @@ CLAIM = Claim(
     "recalibration at once",
     question="Does an example's output depend on the rest of its batch, and how near do moving averages come to the "
     "exact moments?",
-    method="(1) A layer gets 100 batches whose mean is 10. (2) The paper's sigmoid network with batch norm trains "
-    "by SGD with batches of 60 and a learning rate of 1; momenta share the seeds, and so the weights. At some steps it "
+    method="(1) A layer gets 100 batches whose mean is 10. (2) The paper's sigmoid network with batch norm trains by "
+    "SGD with batches of 60 and a learning rate of 1; momenta share the seeds, and so the weights. At some steps it "
     "is tested with its moving averages, with the moments of the test batch, and recalibrated by Algorithm 2 over all "
-    "training examples, which also give the exact moments. At the last step it is recalibrated from fewer samples, too.",
-    rule="Does not hold if an output in inference changes by more than 10⁻⁵ with the rest of the batch, if it does not "
-    "by 10⁻² with the moments of the batch, or if a moving mean of constant batches is more than 0.001 off "
-    "10 (1 − momentum^steps). Holds if also, in means over the seeds, recalibration is the more accurate one at all "
-    "steps up to 1/(1 − momentum), the two are within a percentage point from 10/(1 − momentum) steps on, and "
-    "recalibration from 1,000 samples is within a percentage point of that from all. Holds under conditions otherwise.",
+    "training examples, which also give the exact moments. At the last step it is recalibrated from fewer samples, "
+    "too.",
+    rule="Does not hold if an output in inference changes by more than 10⁻⁵ with the rest of the batch, if it does "
+    "not by 10⁻² with the moments of the batch, or if a moving mean of constant batches is more than 0.001 off 10 (1 "
+    "− momentum^steps). Holds if also, in means over the seeds, recalibration is the more accurate one at all steps "
+    "up to 1/(1 − momentum), the two are within a percentage point from 10/(1 − momentum) steps on, and recalibration "
+    "from 1,000 samples is within a percentage point of that from all. Holds under conditions otherwise.",
     refuted_by="An output in inference that changes with the rest of its batch.",
-    literature="A moving average with momentum 0.99 is at 1 − 0.99¹⁰⁰ = 63.4 % after 100 steps. Recalibration needs 10³ "
-    "to 10⁴ samples (Wu & Johnson 2021).",
+    literature="A moving average with momentum 0.99 is at 1 − 0.99¹⁰⁰ = 63.4 % after 100 steps. Recalibration needs "
+    "10³ to 10⁴ samples (Wu & Johnson 2021).",
     source="Ioffe & Szegedy 2015, Algorithm 2, arXiv 1502.03167; Wu & Johnson 2021, Rethinking “Batch” in BatchNorm, "
     "arXiv 2105.07576",
-    caption="Median and range of the seeds. Left: test accuracy by the statistics that inference takes. Right: root mean "
-    "square over all channels of the distance between moving and exact mean, in standard deviations.",
+    caption="Median and range of the seeds. Left: test accuracy by the statistics that inference takes. Right: root "
+    "mean square over all channels of the distance between moving and exact mean, in standard deviations.",
     data=data,
     cells=cells,
     measure=measure,
