@@ -1,19 +1,24 @@
 """C10: inference by population statistics does not depend on the batch; moving averages reach them late."""
 
+import dataclasses
 import statistics
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
+from bn_keras.experiments.claims.population import (
+    accuracy_by_batches,
+    accuracy_with,
+    change_of_output,
+    distance,
+    recalibrated,
+)
 from bn_keras.experiments.claims.training import rounded, trainer_of
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
 from bn_keras.experiments.training_recipe import training_recipe
 from bn_keras.lab.plot import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from bn_keras.layers import BatchNorm
-from bn_keras.surgery import recalibrate
 
 MOMENTA = (0.9, 0.99, 0.999)
 BATCH = 60
@@ -97,132 +102,24 @@ def measure_training(cell: Cell, load) -> dict:
     }
 
 
-def recalibrated(trainer, samples: int) -> keras.Model:
-    """The network with the statistics of the first training examples, by Algorithm 2."""
-    images = trainer.data.train.inputs[:samples].astype("float32")
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(BATCH)
-    return recalibrate(trainer.model, batches, method="algorithm2", verify=False, report=None)
-
-
-def accuracy_with(trainer, model: keras.Model) -> float:
-    """The test accuracy with the weights of a copy; the trainer's network has compiled its evaluation."""
-    own = trainer.model.get_weights()
-    trainer.model.set_weights(model.get_weights())
-    accuracy = trainer.evaluate()
-    trainer.model.set_weights(own)
-    return round(accuracy, 5)
-
-
-def accuracy_by_batches(trainer) -> float:
-    """The test accuracy where each batch of the test examples is normalized by its own moments."""
-    own, right = trainer.model.get_weights(), 0
-    for images, labels in trainer.data.test.once(BATCH):
-        logits = trainer.model(tf.cast(images, tf.float32), training=True)
-        right += int(tf.math.count_nonzero(tf.argmax(logits, -1, labels.dtype) == labels))
-    trainer.model.set_weights(own)
-    return round(right / trainer.data.test.examples, 5)
-
-
-def distance(model: keras.Model, exact: keras.Model) -> tuple[float, float]:
-    """How far the moments of all channels are off: means in deviations, variances by their logarithm; root mean
-    squares."""
-    means, variances = [], []
-    for name in [layer.name for layer in model.layers if isinstance(layer, BatchNorm)]:
-        mine, truth = model.get_layer(name), exact.get_layer(name)
-        means.append((mine.moving_mean - truth.moving_mean) / np.sqrt(truth.moving_variance + truth.epsilon))
-        ratio = (mine.moving_variance + mine.epsilon) / (truth.moving_variance + truth.epsilon)
-        variances.append(np.log(ratio))
-    return tuple(rounded(float(np.sqrt(np.mean(np.square(off)))), 4) for off in (means, variances))
-
-
-def change_of_output(trainer, training: bool) -> float:
-    """How much the outputs of ten test examples change when the rest of their batch is another one."""
-    own = trainer.model.get_weights()
-    images = tf.cast(trainer.data.test.inputs[: 2 * BATCH - 10], tf.float32)
-    batches = (images[:BATCH], tf.concat([images[:10], images[BATCH:]], 0))
-    first, other = (trainer.model(batch, training=training)[:10] for batch in batches)
-    trainer.model.set_weights(own)
-    return rounded(float(tf.reduce_max(tf.abs(first - other))), 4)
-
-
 def measured_momenta(found: Found) -> list[float]:
     """The momenta that were measured, in ascending order."""
     return sorted({cell["momentum"] for cell, _ in found.where(part="training")})
 
 
-def places(found: Found) -> list[tuple[float, int, list[float], list[float], list[float], list[float]]]:
-    """Momentum, step, and for each seed the accuracies by moving averages, recalibrated and by batches, and the
-    distance of the means."""
-    rows = []
-    for momentum in measured_momenta(found):
-        runs = found.where(part="training", momentum=momentum)
-        for place, step in enumerate(runs[0][0]["at"]):
-            names = ("moving", "recalibrated", "batch", "mean_off")
-            rows.append((momentum, step, *([values[name][place] for _, values in runs] for name in names)))
-    return rows
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A momentum and a step, with a value for each seed: accuracies by each kind of statistics, and the distance."""
 
+    momentum: float
+    step: int
+    moving: tuple[float, ...]
+    recalibrated: tuple[float, ...]
+    batch: tuple[float, ...]
+    mean_off: tuple[float, ...]
 
-def judge(form: Form, found: Found) -> Finding:
-    """Applies the rule."""
-    runs = [values for _, values in found.where(part="training")]
-    alone = all(values["change_in_inference"] <= ROUNDING for values in runs)
-    shared = all(values["change_in_training"] > 1000 * ROUNDING for values in runs)
-    lawful = all(
-        abs(values["moving_mean"] - expected_mean(cell)) <= 0.001 for cell, values in found.where(part="constant")
-    )
-    rows = places(found)
-    missed = []
-    if not all(
-        statistics.mean(exact) > statistics.mean(moving)
-        for momentum, step, moving, exact, _, _ in rows
-        if lags(momentum, step)
-    ):
-        missed.append("recalibration is not always the better one while the moving averages lag")
-    if not all(
-        abs(statistics.mean(exact) - statistics.mean(moving)) <= SAME
-        for momentum, step, moving, exact, _, _ in rows
-        if step * (1 - momentum) >= SETTLED - 1e-9
-    ):
-        missed.append("moving averages that have settled are off by more than a percentage point")
-    if not enough(found):
-        missed.append(f"recalibration needs more than {ENOUGH_SAMPLES:,} samples")
-    (hundred,) = found.values("moving_mean", part="constant", momentum=0.99, bias_correction=False)
-    at_hundred = next(row for row in rows if row[:2] == (0.99, 100))
-    verdict = FAILS if not (alone and shared and lawful) else CONDITIONALLY if missed else HOLDS
-    return Finding(
-        verdict,
-        number=f"{hundred:.3f} of 10 after 100 steps with momentum 0.99; a test accuracy of {percent(at_hundred[2])} "
-        f"then, {percent(at_hundred[3])} after recalibration",
-        because="With another rest of the batch the outputs change by at most "
-        f"{max(values['change_in_inference'] for values in runs):.1g} in inference, and by at least "
-        f"{min(values['change_in_training'] for values in runs):.2g} with the moments of the batch. Recalibration "
-        f"from {ENOUGH_SAMPLES:,} samples gives {percent(by_samples(found)[ENOUGH_SAMPLES])}, from all "
-        f"{percent(rows_at_end(rows)[3])}.",
-        columns=("momentum", "step", "moving averages, %", "recalibrated, %", "moments of the batch, %",
-                 "moving means off by, σ"),
-        rows=tuple(
-            (str(momentum), f"{step:,}", *(percent(each, "") for each in accuracies), spread(off, ".3f"))
-            for momentum, step, *accuracies, off in rows
-        ),
-        conditions="; ".join(missed) if verdict == CONDITIONALLY else "",
-        notes=tuple(
-            f"Recalibrated from {count:,} samples: {percent(values)}."
-            for count, values in by_samples(found).items()
-        ),
-    )  # fmt: skip
-
-
-def expected_mean(cell: Cell) -> float:
-    """The moving mean of batches whose mean is 10."""
-    return 10.0 if cell["bias_correction"] else 10 * (1 - cell["momentum"] ** cell["steps"])
-
-
-def lags(momentum: float, step: int) -> bool:
-    """Whether the start still has a share of 1/e or more in the moving averages."""
-    return step * (1 - momentum) <= 1 + 1e-9
-
-
-def by_samples(found: Found) -> dict[int, list[float]]:
+    @property
+    def by_samples(found: Found) -> dict[int, list[float]]:
     """The accuracies of the seeds at the end of training, by the samples that recalibration took."""
     runs = found.where(part="training", momentum=0.99)
     return {
@@ -232,44 +129,34 @@ def by_samples(found: Found) -> dict[int, list[float]]:
 
 
 def enough(found: Found) -> bool:
-    """Whether few samples give the accuracy that all give."""
-    few, every = (
-        by_samples(found)[ENOUGH_SAMPLES],
-        [values["recalibrated"][-1] for _, values in found.where(part="training", momentum=0.99)],
-    )
-    return abs(statistics.mean(few) - statistics.mean(every)) <= SAME
+    """Whether few samples give the accuracy that all give, in the mean over the seeds."""
+    every = [values["recalibrated"][-1] for _, values in found.where(part="training", momentum=0.99)]
+    return abs(statistics.mean(by_samples(found)[ENOUGH_SAMPLES]) - statistics.mean(every)) <= SAME
 
 
-def rows_at_end(rows):
-    """The row of momentum 0.99 at the last step."""
-    return [row for row in rows if row[0] == 0.99][-1]
-
-
-def percent(accuracies, unit: str = " %") -> str:
+def percent(accuracies) -> str:
     """The accuracies of the seeds in per cent."""
-    return spread([100 * value for value in accuracies], ".1f") + unit
+    return spread([100 * value for value in accuracies], ".1f")
 
 
 def draw(form: Form, found: Found):
     """Accuracy and distance from the exact moments over the steps."""
     figure, (left, right) = new_figure(form, "batch norm's statistics in inference", 2)
-    rows = places(found)
     momenta = measured_momenta(found)
     for momentum in momenta:
-        own = [row for row in rows if row[0] == momentum]
-        steps, style = [row[1] for row in own], STYLES[f"momentum {momentum}"]
-        draw_spread(left, steps, [[100 * value for value in row[2]] for row in own], style)
-        draw_spread(right, steps, [row[5] for row in own], style)
-    own = [row for row in rows if row[0] == 0.99]
-    for column, name in ((3, "recalibrated"), (4, "batch")):
-        draw_spread(
-            left, [row[1] for row in own], [[100 * value for value in row[column]] for row in own], STYLES[name]
-        )
+        own = [place for place in places(found) if place.momentum == momentum]
+        steps, style = [place.step for place in own], STYLES[f"momentum {momentum}"]
+        draw_spread(left, steps, [[100 * value for value in place.moving] for place in own], style)
+        draw_spread(right, steps, [place.mean_off for place in own], style)
+    words = {"recalibrated": "recalibrated", "batch": "moments of the test batch"}
+    own = [place for place in places(found) if place.momentum == 0.99]
+    for name in words:
+        rows = [[100 * value for value in getattr(place, name)] for place in own]
+        draw_spread(left, [place.step for place in own], rows, STYLES[name])
     left.set_xscale("log")
     right.set(xscale="log", yscale="log")
     label(left, x="training step", y="test accuracy, %", title="accuracy by the statistics that inference takes")
     label(right, x="training step", y="moving means off by, in σ", title="distance of the moving means from the exact")
-    words = {"recalibrated": "recalibrated", "batch": "moments of the test batch"}
     shown = [f"momentum {momentum}" for momentum in momenta] + list(words)
     legend(figure, {words.get(name, name): STYLES[name] for name in shown})
     return figure

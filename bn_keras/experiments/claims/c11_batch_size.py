@@ -104,8 +104,8 @@ def judge(form: Form, found: Found) -> Finding:
         verdict,
         number=f"with batches of {SMALLEST}: {percent(by_arm['batch', SMALLEST])} % with batch norm, "
         f"{percent(by_arm['layer', SMALLEST])} % with layer norm",
-        because=f"Batches of {SMALLEST} cost batch norm {loss['batch']:.1f} points of its best mean accuracy, layer norm "
-        f"{loss['layer']:.1f}. Batch norm is level with layer norm or ahead with batches of "
+        because=f"Batches of {SMALLEST} cost batch norm {loss['batch']:.1f} points of its best mean accuracy, layer "
+        f"norm {loss['layer']:.1f}. Batch norm is level with layer norm or ahead with batches of "
         f"{', '.join(map(str, level)) or 'no size'}.",
         columns=("norm", *(f"batch {batch}, %" for batch in batches)),
         rows=tuple(
