@@ -119,7 +119,82 @@ class Place:
     mean_off: tuple[float, ...]
 
     @property
-    def by_samples(found: Found) -> dict[int, list[float]]:
+    def lags(self) -> bool:
+        """Whether the start still has a share of 1/e or more in the moving averages."""
+        return self.step * (1 - self.momentum) <= 1 + 1e-9
+
+    @property
+    def settled(self) -> bool:
+        """Whether the start is forgotten."""
+        return self.step * (1 - self.momentum) >= SETTLED - 1e-9
+
+    @property
+    def gain(self) -> float:
+        """What recalibration adds to the accuracy, in the mean over the seeds."""
+        return statistics.mean(self.recalibrated) - statistics.mean(self.moving)
+
+
+def places(found: Found) -> list[Place]:
+    """What was measured, by momentum and step."""
+    rows = []
+    for momentum in measured_momenta(found):
+        runs = found.where(part="training", momentum=momentum)
+        for place, step in enumerate(runs[0][0]["at"]):
+            names = ("moving", "recalibrated", "batch", "mean_off")
+            rows.append(Place(momentum, step, *(tuple(values[name][place] for _, values in runs) for name in names)))
+    return rows
+
+
+def judge(form: Form, found: Found) -> Finding:
+    """Applies the rule."""
+    runs = [values for _, values in found.where(part="training")]
+    alone = all(values["change_in_inference"] <= ROUNDING for values in runs)
+    shared = all(values["change_in_training"] > 1000 * ROUNDING for values in runs)
+    lawful = all(
+        abs(values["moving_mean"] - expected_mean(cell)) <= 0.001 for cell, values in found.where(part="constant")
+    )
+    rows = places(found)
+    missed = []
+    if not all(place.gain > 0 for place in rows if place.lags):
+        missed.append("recalibration is not always the better one while the moving averages lag")
+    if not all(abs(place.gain) <= SAME for place in rows if place.settled):
+        missed.append("moving averages that have settled are off by more than a percentage point")
+    if not enough(found):
+        missed.append(f"recalibration needs more than {ENOUGH_SAMPLES:,} samples")
+    (hundred,) = found.values("moving_mean", part="constant", momentum=0.99, bias_correction=False)
+    hundredth = next(place for place in rows if (place.momentum, place.step) == (0.99, 100))
+    last = [place for place in rows if place.momentum == 0.99][-1]
+    verdict = FAILS if not (alone and shared and lawful) else CONDITIONALLY if missed else HOLDS
+    return Finding(
+        verdict,
+        number=f"{hundred:.3f} of 10 after 100 steps with momentum 0.99; a test accuracy of "
+        f"{percent(hundredth.moving)} % then, {percent(hundredth.recalibrated)} % after recalibration",
+        because="With another rest of the batch the outputs change by at most "
+        f"{max(values['change_in_inference'] for values in runs):.1g} in inference, and by at least "
+        f"{min(values['change_in_training'] for values in runs):.2g} with the moments of the batch. Recalibration "
+        f"from {ENOUGH_SAMPLES:,} samples gives {percent(by_samples(found)[ENOUGH_SAMPLES])} %, from all "
+        f"{percent(last.recalibrated)} %.",
+        columns=("momentum", "step", "moving averages, %", "recalibrated, %", "moments of the batch, %",
+                 "moving means off by, σ"),
+        rows=tuple(
+            (str(place.momentum), f"{place.step:,}", percent(place.moving), percent(place.recalibrated),
+             percent(place.batch), spread(place.mean_off, ".3f"))
+            for place in rows
+        ),
+        conditions="; ".join(missed) if verdict == CONDITIONALLY else "",
+        notes=tuple(
+            f"Recalibrated from {count:,} samples: {percent(values)} %."
+            for count, values in by_samples(found).items()
+        ),
+    )  # fmt: skip
+
+
+def expected_mean(cell: Cell) -> float:
+    """The moving mean of batches whose mean is 10."""
+    return 10.0 if cell["bias_correction"] else 10 * (1 - cell["momentum"] ** cell["steps"])
+
+
+def by_samples(found: Found) -> dict[int, list[float]]:
     """The accuracies of the seeds at the end of training, by the samples that recalibration took."""
     runs = found.where(part="training", momentum=0.99)
     return {
