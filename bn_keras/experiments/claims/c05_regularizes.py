@@ -39,7 +39,7 @@ def data(form: Form) -> tuple[str, ...]:
 
 def rates_of(form: Form) -> tuple[float, ...]:
     """The learning rates that every arm and batch size tries."""
-    return (0.01, 0.03, 0.1) if form.quick else (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    return (0.003, 0.01, 0.03, 0.1, 0.3) if form.quick else (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 
 def arms_of(form: Form) -> list[Cell]:
@@ -181,6 +181,7 @@ def draw(form: Form, found: Found):
     rows = [[100 * value for value in accuracies(runs)] for runs in batches.values()]
     draw_spread(right, list(batches), rows, STYLES["batch norm"])
     right.set_xscale("log", base=2)
+    right.set_xticks(list(batches), [str(batch) for batch in batches])
     right.axvspan(min(MODERATE), max(MODERATE), color=BLACK, alpha=0.06, linewidth=0)
     label(left, x="training minus test accuracy, points", y="test accuracy, %", title=f"batches of {common}, each seed")
     label(right, x="batch size", y="test accuracy, %", title="batch norm at equal epochs; grey: 32 to 128")
