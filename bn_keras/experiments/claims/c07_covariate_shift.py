@@ -34,6 +34,8 @@ from bn_keras.lab.plot import BLUE, PURPLE, VERMILION
 from bn_keras.models import build
 
 ARMS = ("none", "batch", "shifting")
+# Sketches are short, and moving averages with the usual momentum of 0.99 would lag behind them.
+MOMENTUM = 0.9
 # Shifting batch norm is as fast as batch norm within this factor.
 AS_FAST = 1.25
 STYLES = {
@@ -80,9 +82,10 @@ def measure(cell: Cell, load) -> dict:
     """The curve of a run; with a fresh seed also the shift and how smooth the loss is on the way."""
     data = load(cell["data"]) if cell["size"] == 8 else load(cell["data"], image_size=cell["size"])
     recipe = training_recipe(
-        cell["network"], cell["data"], norm=None if cell["arm"] == "none" else "batch", width=cell["width"],
-        options=cell["options"], optimizer="sgd", batch_size=cell["batch"], learning_rate=cell["learning_rate"],
-        steps=cell["steps"], evaluate_every=cell["every"], validation_examples=cell["validation"], seed=cell["seed"],
+        cell["network"], cell["data"], norm=None if cell["arm"] == "none" else ("batch", {"momentum": MOMENTUM}),
+        width=cell["width"], options=cell["options"], optimizer="sgd", batch_size=cell["batch"],
+        learning_rate=cell["learning_rate"], steps=cell["steps"], evaluate_every=cell["every"],
+        validation_examples=cell["validation"], seed=cell["seed"],
     )  # fmt: skip
     observe = None if cell["seed"] == TUNING_SEED else functools.partial(observed, every=cell["observe"])
     make = shifting_network if cell["arm"] == "shifting" else build_network
@@ -92,8 +95,8 @@ def measure(cell: Cell, load) -> dict:
 def shifting_network(recipe: TrainingRecipe, data: Data) -> keras.Model:
     """The network of the recipe, with shifting noise after each batch norm."""
     return build(
-        recipe.preset, norm=ShiftingBatchNorm, classes=data.classes, input_shape=tuple(data.input_shape),
-        width=recipe.width, preprocessing=data.preprocessing(), **recipe.options,
+        recipe.preset, norm=functools.partial(ShiftingBatchNorm, momentum=MOMENTUM), classes=data.classes,
+        input_shape=tuple(data.input_shape), width=recipe.width, preprocessing=data.preprocessing(), **recipe.options,
     )  # fmt: skip
 
 
@@ -178,7 +181,8 @@ def sentences(same) -> str:
 
 def words(steps) -> str:
     """The median and the range of steps, some of which may be infinite."""
-    return f"{written(statistics.median(steps), '.0f')} ({written(min(steps), '.0f')}–{written(max(steps), '.0f')})"
+    low, median, high = (written(of(steps), ".0f") for of in (min, statistics.median, max))
+    return f"{median} ({low}–{high})" if low != high else median
 
 
 def row(form: Form, found: Found, arm: str, own: bool) -> tuple[str, ...]:
