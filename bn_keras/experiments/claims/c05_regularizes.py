@@ -8,8 +8,8 @@ import keras
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
 from bn_keras.experiments.claims.protocol import (
-    divergence_note,
-    edge_note,
+    divergence_notes,
+    edge_notes,
     fresh_runs,
     surely_above,
     tuned_cells,
@@ -143,13 +143,14 @@ def judge(form: Form, found: Found) -> Finding:
             for arm, batch, each in rows
         ),
         conditions="; ".join(missed) if verdict == CONDITIONALLY else "",
-        notes=tuple(
-            note
-            for arm in arms_of(form)
-            for note in edge_note(found, arm, rates_of(form), f"{arm['arm']} with batches of {arm['batch']}")
-        )
-        + tuple(divergence_note(found)),
+        notes=edge_notes(found, {name_of(arm): (arm, rates_of(form)) for arm in arms_of(form)})
+        + divergence_notes(found, name_of),
     )  # fmt: skip
+
+
+def name_of(cell: Cell) -> str:
+    """The arm of a run in words."""
+    return f"{cell['arm']} with batches of {cell['batch']}"
 
 
 def rate_of(found: Found, arm: str, batch: int) -> float:

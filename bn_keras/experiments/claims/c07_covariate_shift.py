@@ -9,8 +9,8 @@ import numpy as np
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread, written
 from bn_keras.experiments.claims.protocol import (
-    divergence_note,
-    edge_note,
+    divergence_notes,
+    edge_notes,
     fresh_cells,
     fresh_runs,
     surely_above,
@@ -36,6 +36,8 @@ from bn_keras.models import build
 ARMS = ("none", "batch", "shifting")
 # Sketches are short, and moving averages with the usual momentum of 0.99 would lag behind them.
 MOMENTUM = 0.9
+# An accuracy counts so many examples at most.
+EVALUATED = 4_000
 # Shifting batch norm is as fast as batch norm within this factor.
 AS_FAST = 1.25
 STYLES = {
@@ -63,7 +65,7 @@ def arms_of(form: Form) -> dict[str, Cell]:
                  "units": 64}, "batch": 64, "steps": 120, "every": 5, "validation": 300, "observe": 40}  # fmt: skip
     else:
         sizes = {"network": "vgg_small", "data": form.images, "size": 16, "width": 0.125, "options": {}, "batch": 32,
-                 "steps": 2000, "every": 50, "validation": 2000, "observe": 500}  # fmt: skip
+                 "steps": 2000, "every": 50, "validation": 1000, "observe": 500}  # fmt: skip
     return {arm: sizes | {"arm": arm} for arm in ARMS}
 
 
@@ -85,7 +87,7 @@ def measure(cell: Cell, load) -> dict:
         cell["network"], cell["data"], norm=None if cell["arm"] == "none" else ("batch", {"momentum": MOMENTUM}),
         width=cell["width"], options=cell["options"], optimizer="sgd", batch_size=cell["batch"],
         learning_rate=cell["learning_rate"], steps=cell["steps"], evaluate_every=cell["every"],
-        validation_examples=cell["validation"], seed=cell["seed"],
+        validation_examples=cell["validation"], evaluation_examples=EVALUATED, seed=cell["seed"],
     )  # fmt: skip
     observe = None if cell["seed"] == TUNING_SEED else functools.partial(observed, every=cell["observe"])
     make = shifting_network if cell["arm"] == "shifting" else build_network
@@ -158,10 +160,8 @@ def judge(form: Form, found: Found) -> Finding:
                  "change by earlier layers", "change along the gradient", "loss range"),
         rows=tuple(row(form, found, *each) for each in rows),
         conditions="; ".join(missed) if verdict == CONDITIONALLY else "",
-        notes=tuple(
-            note for arm, cell in arms_of(form).items() for note in edge_note(found, cell, rates_of(form), WORDS[arm])
-        )
-        + tuple(divergence_note(found)),
+        notes=edge_notes(found, {WORDS[arm]: (cell, rates_of(form)) for arm, cell in arms_of(form).items()})
+        + divergence_notes(found, lambda cell: WORDS[cell["arm"]]),
     )  # fmt: skip
 
 

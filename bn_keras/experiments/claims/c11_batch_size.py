@@ -4,7 +4,7 @@ import statistics
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
-from bn_keras.experiments.claims.protocol import divergence_note, edge_note, fresh_runs, surely_above, tuned_cells
+from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs, surely_above, tuned_cells
 from bn_keras.experiments.claims.training import train_curve
 from bn_keras.experiments.comparison.figure_style import STYLES, label, legend
 from bn_keras.experiments.training_recipe import training_recipe
@@ -15,6 +15,8 @@ GHOST = 16
 RENORM_CLIPPING = {"rmax": 3.0, "rmin": 1 / 3, "dmax": 5.0}
 # Learning rates for batches of 64; that of other batches is scaled by the square root of their size.
 RATES = (0.01, 0.03, 0.1, 0.3)
+# An accuracy counts so many examples at most, as batches of 2 take long enough.
+EVALUATED = 4_000
 # Two mean accuracies are the same within a percentage point.
 SAME = 0.01
 
@@ -60,7 +62,8 @@ def measure(cell: Cell, load) -> dict:
     recipe = training_recipe(
         cell["network"], cell["data"], norm=norm_of(cell["norm"], cell["batch"]), width=cell["width"],
         options=cell["options"], optimizer="momentum", batch_size=cell["batch"], learning_rate=cell["learning_rate"],
-        steps=steps, evaluate_every=steps, validation_examples=cell["validation"], seed=cell["seed"],
+        steps=steps, evaluate_every=steps, validation_examples=cell["validation"], evaluation_examples=EVALUATED,
+        seed=cell["seed"],
     )  # fmt: skip
     return train_curve(recipe, data)
 
@@ -116,16 +119,15 @@ def judge(form: Form, found: Found) -> Finding:
         notes=(
             "Synchronized batch norm over replicas is batch norm of the batches of all replicas together, so it has no "
             "runs of its own.",
-            *(
-                note
-                for arm in arms_of(form)
-                for note in edge_note(
-                    found, arm, rates_of(form, arm["batch"]), f"{arm['norm']} with batches of {arm['batch']}"
-                )
-            ),
-            *divergence_note(found),
+            *edge_notes(found, {name_of(arm): (arm, rates_of(form, arm["batch"])) for arm in arms_of(form)}),
+            *divergence_notes(found, name_of),
         ),
     )
+
+
+def name_of(cell: Cell) -> str:
+    """The arm of a run in words."""
+    return f"{cell['norm']} with batches of {cell['batch']}"
 
 
 def percent(values) -> str:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread, written
-from bn_keras.experiments.claims.protocol import divergence_note, edge_note, fresh_runs, surely_above, tuned_cells
+from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs, surely_above, tuned_cells
 from bn_keras.experiments.claims.training import best_accuracy, first_step_at, rounded, train_curve
 from bn_keras.experiments.comparison.figure_style import STYLES, label, legend
 from bn_keras.experiments.training_recipe import training_recipe
@@ -15,6 +15,8 @@ from bn_keras.experiments.training_recipe import training_recipe
 ARMS = ("batch", "decorrelated")
 # The rates of the sigmoid network, which needs large ones, and of the convolutions.
 RATES = {"mlp_sigmoid": (0.1, 0.3, 1.0, 3.0), "vgg_small": (0.01, 0.03, 0.1, 0.3)}
+# An accuracy counts so many examples at most.
+EVALUATED = 4_000
 # The examples whose features are correlated with each other.
 MEASURED = 500
 # Runs are short, and moving averages with the usual momentum of 0.99 would lag behind them.
@@ -28,10 +30,20 @@ def networks_of(form: Form) -> list[Cell]:
                  "every": 10, "validation": 300}]  # fmt: skip
     return [
         {"network": "mlp_sigmoid", "data": "mnist", "size": 28, "width": 1.0, "batch": 256, "steps": 1000,
-         "every": 20, "validation": 5000},
+         "every": 20, "validation": 2000},
         {"network": "vgg_small", "data": form.images, "size": 16, "width": 0.125, "batch": 128, "steps": 600,
-         "every": 20, "validation": 5000},
+         "every": 20, "validation": 1000},
     ]  # fmt: skip
+
+
+def arms_of(form: Form) -> list[Cell]:
+    """Both norms in every network."""
+    return [network | {"norm": norm} for network in networks_of(form) for norm in ARMS]
+
+
+def name_of(cell: Cell) -> str:
+    """The arm of a run in words."""
+    return f"{cell['norm']} in {cell['network']}"
 
 
 def data(form: Form) -> tuple[str, ...]:
@@ -41,12 +53,7 @@ def data(form: Form) -> tuple[str, ...]:
 
 def cells(form: Form, found: Found) -> list[Cell]:
     """Both norms in every network, tuned, with fresh seeds."""
-    return [
-        cell
-        for network in networks_of(form)
-        for arm in ARMS
-        for cell in tuned_cells(found, network | {"norm": arm}, RATES[network["network"]], 3)
-    ]
+    return [cell for arm in arms_of(form) for cell in tuned_cells(found, arm, RATES[arm["network"]], 3)]
 
 
 def measure(cell: Cell, load) -> dict:
@@ -55,7 +62,8 @@ def measure(cell: Cell, load) -> dict:
     recipe = training_recipe(
         cell["network"], cell["data"], norm=(cell["norm"], OPTIONS[cell["norm"]]), width=cell["width"],
         optimizer="momentum", batch_size=cell["batch"], learning_rate=cell["learning_rate"], steps=cell["steps"],
-        evaluate_every=cell["every"], validation_examples=cell["validation"], seed=cell["seed"],
+        evaluate_every=cell["every"], validation_examples=cell["validation"], evaluation_examples=EVALUATED,
+        seed=cell["seed"],
     )  # fmt: skip
     return train_curve(recipe, data, observe=lambda trainer, evaluation: observed(trainer, evaluation, cell["steps"]))
 
@@ -141,15 +149,8 @@ def judge(form: Form, found: Found) -> Finding:
         rows=tuple(row(found, network, arm) for network in networks for arm in ARMS),
         conditions="; ".join(words_of(name, *outcomes[name]) for name in networks).rstrip(".")
         if verdict == CONDITIONALLY else "",
-        notes=tuple(
-            note
-            for network in networks_of(form)
-            for arm in ARMS
-            for note in edge_note(
-                found, network | {"norm": arm}, RATES[network["network"]], f"{arm} in {network['network']}"
-            )
-        )
-        + tuple(divergence_note(found)),
+        notes=edge_notes(found, {name_of(arm): (arm, RATES[arm["network"]]) for arm in arms_of(form)})
+        + divergence_notes(found, name_of),
     )  # fmt: skip
 
 

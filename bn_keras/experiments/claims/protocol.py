@@ -1,6 +1,6 @@
 """The protocol of every arm: tune the learning rate, then train with fresh seeds; and what a reader has to know."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bn_keras.experiments.claims.claim import Cell, Found, Values
 from bn_keras.experiments.claims.training import TUNING_SEED, best_rate, tuning_cells
@@ -32,23 +32,31 @@ def fresh_runs(found: Found, **settings) -> list[Values]:
     return [values for cell, values in found.where(**settings) if cell["seed"] != TUNING_SEED]
 
 
-def edge_note(found: Found, arm: Cell, rates: Sequence[float], name: str) -> list[str]:
-    """A note where the best learning rate lies at an edge of the sweep."""
-    rate = best_rate(found, rates, **arm)
-    if min(rates) < rate < max(rates):
-        return []
-    edge = "lowest" if rate == min(rates) else "highest"
-    return [f"The best learning rate of {name}, {rate:g}, is the {edge} that was tried."]
+def edge_notes(found: Found, sweeps: Mapping[str, tuple[Cell, Sequence[float]]]) -> tuple[str, ...]:
+    """A note that lists the arms whose best learning rate lies at an edge of the sweep.
+
+    Args:
+        found: The measurements.
+        sweeps: The settings and the learning rates of each arm, by its name in words.
+    """
+    at_edges = []
+    for name, (arm, rates) in sweeps.items():
+        rate = best_rate(found, rates, **arm)
+        if rate in (min(rates), max(rates)):
+            at_edges.append(f"{name} ({rate:g}, the {'lowest' if rate == min(rates) else 'highest'})")
+    return (f"The best learning rate lies at an edge of the sweep for {', '.join(at_edges)}.",) if at_edges else ()
 
 
-def divergence_note(found: Found) -> list[str]:
-    """A note that counts the runs that diverged."""
-    runs = [(cell, values) for cell, values in found.pairs.values() if "diverged_at" in values]
-    diverged = [cell for cell, values in runs if values["diverged_at"]]
-    if not diverged:
-        return []
-    fresh = sum(cell["seed"] != TUNING_SEED for cell in diverged)
-    return [f"{len(diverged)} of {len(runs)} runs diverged, {fresh} of them with a fresh seed."]
+def divergence_notes(found: Found, name_of: Callable[[Cell], str]) -> tuple[str, ...]:
+    """A note that lists the runs that diverged, by arm, learning rate and seed; seed 0 is that of tuning."""
+    runs = [(cell, values["diverged_at"]) for cell, values in found.pairs.values() if "diverged_at" in values]
+    seeds: dict[str, list[str]] = {}
+    for cell, diverged_at in runs:
+        if diverged_at:
+            seeds.setdefault(f"{name_of(cell)} at {cell['learning_rate']:g}", []).append(str(cell["seed"]))
+    words = "; ".join(f"{arm} (seed{'s' * (len(each) > 1)} {', '.join(each)})" for arm, each in seeds.items())
+    count = sum(map(len, seeds.values()))
+    return (f"{count} of {len(runs)} runs diverged: {words}.",) if seeds else ()
 
 
 def surely_above(values: Sequence[float], others: Sequence[float]) -> bool:

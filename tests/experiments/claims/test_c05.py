@@ -59,12 +59,15 @@ def test_a_gain_that_one_seed_lacks_is_no_gain():
 def test_a_run_that_diverged_counts_as_a_miss_and_is_noted():
     finding = planted(diverged=[("batch norm", 32, 2)])
     assert finding.verdict == FAILS
-    assert any("1 of 48 runs diverged, 1 of them with a fresh seed" in note for note in finding.notes)
+    assert any(
+        "1 of 48 runs diverged: batch norm with batches of 32 at 0.03 (seed 2)." in note for note in finding.notes
+    )
 
 
 def test_a_best_rate_at_the_edge_is_noted():
     notes = planted(best=0.3).notes
-    assert "The best learning rate of both with batches of 32, 0.3, is the highest that was tried." in notes
+    (note,) = notes
+    assert "at an edge of the sweep for none with batches of 32 (0.3, the highest), dropout" in note
 
 
 def test_fresh_runs_have_the_rate_that_tuning_chose():
