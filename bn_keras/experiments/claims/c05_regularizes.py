@@ -196,13 +196,12 @@ CLAIM = Claim(
     question="How far apart are training and test accuracy with dropout, batch norm, both and neither?",
     method="A network with two hidden layers of ReLU trains on 1,024 examples of MNIST (sketch: 256 digits) for 100 "
     "epochs (30) by SGD with momentum, so that it can overfit. Dropout drops half of the hidden units. Each arm and "
-    "batch size has the learning rate with the best validation accuracy of one sweep, then 5 fresh seeds (3). Batch "
-    "sizes share the epochs, and the moving averages forget as much per example.",
-    rule="Batch norm regularizes if every seed has a smaller gap and a higher test accuracy than every seed without "
-    "it. The claim does not hold if it does not. It holds if also neither dropout nor both do better in every seed "
-    "than batch norm in every seed, and if the batch size with the best mean test accuracy is from 32 to 128 and "
-    "better in every seed than the smallest and the largest. It holds under conditions otherwise. A run that diverged "
-    "has a gap of 1 and an accuracy of 0.",
+    "batch size takes the learning rate with the best validation accuracy of one sweep, then 5 fresh seeds (3). All "
+    "batch sizes train for the same number of epochs, with moving averages that forget as much per example.",
+    rule="Does not hold unless every seed with batch norm has a smaller gap and a higher test accuracy than every "
+    "seed without it. Holds if also neither dropout nor both do better in every seed than every seed of batch norm, "
+    "and the batch size with the best mean test accuracy is from 32 to 128 and better in every seed than the smallest "
+    "and the largest. Holds under conditions otherwise. A run that diverged has a gap of 1 and an accuracy of 0.",
     refuted_by="A gap as large with batch norm as without.",
     literature="The paper reports that batch norm lets dropout be removed from Inception without more overfitting. "
     "Batches of about 50 to 100 do best.",

@@ -224,13 +224,13 @@ CLAIM = Claim(
     title="Covariate shift does not explain the gain of batch norm; a smoother loss does",
     question="Does batch norm still train as fast when noise moves its outputs' mean and variance at every step?",
     method="A small VGG on 16×16 colour images (sketch: a fully connected network on the digits) trains by plain SGD "
-    "without norm, with batch norm, and with batch norm whose outputs get another random mean and scale in every "
-    "channel, layer and step. Each arm has the learning rate with the best validation accuracy of one sweep, then 3 "
-    "fresh seeds at that rate and at the best rate without norm. The target is the validation accuracy that all seeds "
-    "without norm reach. On the way, four things are measured on fixed examples: how far channel means before a ReLU "
-    "move between two batches; how far a kernel's gradient changes when the layers before it are updated; how far the "
-    "gradient changes, and the loss ranges, over steps of half to four times the learning rate along the gradient. "
-    "Changes of gradients are relative to their norm, with the noise held fixed.",
+    "without norm, with batch norm, and with shifting batch norm, whose outputs get a new random mean and scale in "
+    "every channel, layer and step. Each arm takes the learning rate with the best validation accuracy of one sweep, "
+    "then 3 fresh seeds at that rate and 3 at the best rate without norm. The target is the validation accuracy that "
+    "every seed without norm reaches. On the way, the runs measure on fixed examples how far channel means before a "
+    "ReLU move between two batches; how far a kernel's gradient changes when the layers before it are updated; and "
+    "how far the gradient changes, and the loss ranges, over steps of half to four times the learning rate along the "
+    "gradient. Changes of gradients are relative to their norm, with the noise held fixed.",
     rule="Does not hold unless the noise moves the means of every seed more than those of every seed without norm, "
     "every seed with noise gets to the target in fewer steps than every seed without norm, and the median of steps "
     "with noise is at most 1.25 times that of batch norm. Holds if also, at the best rate without norm, the change by "

@@ -157,12 +157,13 @@ CLAIM = Claim(
     title="Batch norm needs batches of a moderate size; layer norm does not",
     question="What does training with small batches cost batch norm, and what does it cost layer norm?",
     method="A small VGG on 16×16 colour images (sketch: a fully connected network on the digits) trains by SGD with "
-    "momentum on the same number of examples with every batch size. Each norm and batch size has the learning rate "
-    "with the best validation accuracy of one sweep, whose rates are scaled by the square root of the batch size, "
-    "then 3 fresh seeds. The moving averages forget as much per example. Ghost batch norm normalizes 16 examples by "
-    "themselves, batch renormalization limits its correction to r ≤ 3 and d ≤ 5, group norm has 4 groups.",
-    rule="Does not hold unless every seed of layer norm is more accurate than every seed of batch norm with batches "
-    "of 2. Holds if also, with some batch size of 16 or more, that is not so, and layer norm's mean accuracy with "
+    "momentum on the same number of examples with every batch size. Each norm and batch size takes the learning rate "
+    "with the best validation accuracy of one sweep, then 3 fresh seeds; the rates of a sweep are scaled by the "
+    "square root of the batch size. Moving averages forget as much per example. Ghost batch norm normalizes every 16 "
+    "examples by themselves, batch renormalization has the limits r ≤ 3 and d ≤ 5, group norm has 4 groups. The test "
+    "accuracy is that of the first 4,000 test examples.",
+    rule="Does not hold unless, with batches of 2, every seed of layer norm is more accurate than every seed of batch "
+    "norm. Holds if also, with some batch size of 16 or more, that is not so, and layer norm's mean accuracy with "
     "batches of 2 is at most a percentage point below its best. Holds under conditions otherwise. A run that diverged "
     "has an accuracy of 0.",
     refuted_by="Batch norm as accurate as layer norm with batches of 2.",

@@ -198,11 +198,11 @@ CLAIM = Claim(
     title="Whitening goes further than standardizing: decorrelated batch norm needs fewer steps",
     question="Does whitening all channels need fewer steps than batch norm to the same accuracy?",
     method="The paper's sigmoid network on MNIST with batches of 256, and a small VGG on 16×16 colour images with "
-    "batches of 128 (sketch: the sigmoid network at half width on the digits), by SGD with momentum. Decorrelated "
-    "batch norm whitens all channels of a layer as one group, with seven iterations of Newton's method. Each norm has "
-    "the learning rate with the best validation accuracy of one sweep, then 3 fresh seeds. The target is the "
-    "validation accuracy that all seeds of batch norm reach. The correlation is the mean absolute one of two channels "
-    "after a norm.",
+    "batches of 128 (sketch: the sigmoid network at half width on the digits), train by SGD with momentum. "
+    "Decorrelated batch norm whitens all channels of a layer as one group, with seven iterations of Newton's method. "
+    "Each norm takes the learning rate with the best validation accuracy of one sweep, then 3 fresh seeds. The target "
+    "is the validation accuracy that every seed of batch norm reaches. The correlation is the mean absolute one of "
+    "two channels after a norm.",
     rule="Whitening decorrelates if the correlation of every seed after training is lower than that of every seed of "
     "batch norm. The claim holds if, in every network, it decorrelates, every seed gets to the target in fewer steps "
     "than every seed of batch norm, and batch norm is not more accurate on the test examples in every seed. It holds "
