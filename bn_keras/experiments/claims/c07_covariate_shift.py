@@ -55,14 +55,14 @@ def data(form: Form) -> tuple[str, ...]:
 
 def rates_of(form: Form) -> tuple[float, ...]:
     """The learning rates that every arm tries."""
-    return (0.03, 0.1, 0.3) if form.quick else (0.01, 0.03, 0.1, 0.3, 1.0)
+    return (0.03, 0.1, 0.3, 1.0) if form.quick else (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def arms_of(form: Form) -> dict[str, Cell]:
     """The settings of the arms."""
     if form.quick:
-        sizes = {"network": "mlp_relu_deep", "data": "digits", "size": 8, "width": 1.0, "options": {"depth": 6,
-                 "units": 64}, "batch": 64, "steps": 120, "every": 5, "validation": 300, "observe": 40}  # fmt: skip
+        sizes = {"network": "mlp_relu_deep", "data": "digits", "size": 8, "width": 1.0, "options": {"depth": 4,
+                 "units": 64}, "batch": 64, "steps": 120, "every": 5, "validation": 300, "observe": 60}  # fmt: skip
     else:
         sizes = {"network": "vgg_small", "data": form.images, "size": 16, "width": 0.125, "options": {}, "batch": 32,
                  "steps": 2000, "every": 50, "validation": 1000, "observe": 500}  # fmt: skip
@@ -150,7 +150,7 @@ def judge(form: Form, found: Found) -> Finding:
     if not (complete and surely_above(same["along_gradient"]["none"], same["along_gradient"]["batch"])):
         missed.append("batch norm does not lower the change of the gradient along itself in every seed")
     verdict = FAILS if not (shifts and faster and fast) else CONDITIONALLY if missed else HOLDS
-    rows = [(arm, own) for arm in ARMS for own in (True, False)]
+    rows = [(arm, own) for arm in ARMS for own in (True, False) if own or arm != "none"]
     return Finding(
         verdict,
         number=f"{words(steps['shifting'])} steps with shifting noise, {words(steps['batch'])} with batch norm alone, "

@@ -164,8 +164,8 @@ def test_the_shift_of_means_is_in_deviations():
 
 
 def test_a_cell_trains_and_is_looked_at():
-    arm = c07.arms_of(FORM)["shifting"] | {"learning_rate": 0.1, "seed": 1, "steps": 40}
+    arm = c07.arms_of(FORM)["shifting"] | {"learning_rate": 0.1, "seed": 1, "steps": 60}
     values = measure_cell("C7", arm)
-    assert [step for step, shift in zip(values["steps"], values["shift"], strict=True) if shift is not None] == [0, 40]
+    assert [step for step, shift in zip(values["steps"], values["shift"], strict=True) if shift is not None] == [0, 60]
     assert values["shift"][0] > 0.2
     assert values["test_accuracy"] > 0.2
