@@ -95,8 +95,9 @@ def mean_shift(model: keras.Model, images, others) -> float:
     """How far the mean of a channel before a ReLU moves between two batches in training; root mean square, in σ."""
     own = [(variable, variable.numpy()) for variable in model.variables]
     before = [layer.input for layer in model.layers if isinstance(layer, (keras.layers.ReLU, keras.layers.Activation))]
-    probe = keras.Model(model.inputs, before)
-    found = [[moments(each) for each in probe(tf.cast(batch, tf.float32), training=True)] for batch in (images, others)]
+    probe = keras.Model(model.input, before)
+    features = [keras.tree.flatten(probe(tf.cast(batch, tf.float32), training=True)) for batch in (images, others)]
+    found = [[moments(each) for each in of_batch] for of_batch in features]
     for variable, value in own:
         variable.assign(value)
     moved = [

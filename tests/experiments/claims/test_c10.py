@@ -86,7 +86,7 @@ def trainer():
 def test_recalibration_gives_the_moments_of_the_first_layer_in_numpy(trainer):
     new = population.recalibrated(trainer, 600)
     images = trainer.data.train.inputs[:600].astype("float32")
-    before = keras.Model(trainer.model.inputs, trainer.model.get_layer("hidden_1").output)(images).numpy()
+    before = keras.Model(trainer.model.input, trainer.model.get_layer("hidden_1").output)(images).numpy()
     norm = new.get_layer("hidden_1_norm")
     np.testing.assert_allclose(norm.moving_mean, before.mean(0), rtol=1e-4, atol=1e-5)
     variances = before.reshape(10, 60, -1).var(1, ddof=1).mean(0)

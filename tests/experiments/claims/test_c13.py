@@ -77,7 +77,7 @@ def test_whitening_takes_the_correlation_out_of_the_features_of_a_network():
         found[norm] = c13.feature_correlation(network, digits.test.inputs)
         for value, variable in zip(before, network.variables, strict=True):
             np.testing.assert_array_equal(value, variable)
-        outputs = keras.Model(network.inputs, network.get_layer("hidden_1_norm").output)
+        outputs = keras.Model(network.input, network.get_layer("hidden_1_norm").output)
         x = outputs(digits.test.inputs.astype("float32"), training=True).numpy()
         found[norm, 1] = c13.mean_correlation(x)
     assert found["decorrelated"] < 0.5 * found["batch"]
