@@ -68,8 +68,8 @@ def measure(cell: Cell, load) -> dict:
     options = {"momentum": 0.9 ** (cell["batch"] / 64)}
     recipe = training_recipe(
         "mlp_relu_deep", cell["data"], norm=kind and (kind, options), options={"depth": 2, "units": cell["units"]},
-        learning_rate=cell["learning_rate"], batch_size=cell["batch"], steps=steps, evaluate_every=steps,
-        validation_examples=cell["validation"], seed=cell["seed"],
+        learning_rate=cell["learning_rate"], schedule="cosine", batch_size=cell["batch"], steps=steps,
+        evaluate_every=steps, validation_examples=cell["validation"], seed=cell["seed"],
     )  # fmt: skip
     few = fewer(load(cell["data"]), cell["examples"], cell["validation"])
     return train_curve(recipe, few, make_network=network_with_dropout if dropout else build_network)
@@ -195,9 +195,10 @@ CLAIM = Claim(
     title="Batch norm regularizes, so that dropout is needed less; moderate batches do best",
     question="How far apart are training and test accuracy with dropout, batch norm, both and neither?",
     method="A network with two hidden layers of ReLU trains on 1,024 examples of MNIST (sketch: 256 digits) for 100 "
-    "epochs (30) by SGD with momentum, so that it can overfit. Dropout drops half of the hidden units. Each arm and "
-    "batch size takes the learning rate with the best validation accuracy of one sweep, then 5 fresh seeds (3). All "
-    "batch sizes train for the same number of epochs, with moving averages that forget as much per example.",
+    "epochs (30) by SGD with momentum and a cosine schedule, so that it can overfit. Dropout drops half of the hidden "
+    "units. Each arm and batch size takes the learning rate with the best validation accuracy of one sweep, then 5 "
+    "fresh seeds (3). All batch sizes train for the same number of epochs, with moving averages that forget as much "
+    "per example.",
     rule="Does not hold unless every seed with batch norm has a smaller gap and a higher test accuracy than every "
     "seed without it. Holds if also neither dropout nor both do better in every seed than every seed of batch norm, "
     "and the batch size with the best mean test accuracy is from 32 to 128 and better in every seed than the smallest "

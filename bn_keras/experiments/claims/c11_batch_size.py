@@ -44,15 +44,14 @@ def arms_of(form: Form) -> list[Cell]:
     ]
 
 
-def rates_of(form: Form, batch: int) -> list[float]:
+def rates_of(batch: int) -> list[float]:
     """The learning rates that every norm tries with a batch size."""
-    rates = RATES[1:] if form.quick else RATES
-    return [float(f"{rate * (batch / 64) ** 0.5:.3g}") for rate in rates]
+    return [float(f"{rate * (batch / 64) ** 0.5:.3g}") for rate in RATES]
 
 
 def cells(form: Form, found: Found) -> list[Cell]:
     """Each norm and batch size, tuned, with fresh seeds."""
-    return [cell for arm in arms_of(form) for cell in tuned_cells(found, arm, rates_of(form, arm["batch"]), 3)]
+    return [cell for arm in arms_of(form) for cell in tuned_cells(found, arm, rates_of(arm["batch"]), 3)]
 
 
 def measure(cell: Cell, load) -> dict:
@@ -61,9 +60,9 @@ def measure(cell: Cell, load) -> dict:
     steps = cell["examples"] // cell["batch"]
     recipe = training_recipe(
         cell["network"], cell["data"], norm=norm_of(cell["norm"], cell["batch"]), width=cell["width"],
-        options=cell["options"], optimizer="momentum", batch_size=cell["batch"], learning_rate=cell["learning_rate"],
-        steps=steps, evaluate_every=steps, validation_examples=cell["validation"], evaluation_examples=EVALUATED,
-        seed=cell["seed"],
+        options=cell["options"], optimizer="momentum", schedule="cosine", batch_size=cell["batch"],
+        learning_rate=cell["learning_rate"], steps=steps, evaluate_every=steps, seed=cell["seed"],
+        validation_examples=cell["validation"], evaluation_examples=EVALUATED,
     )  # fmt: skip
     return train_curve(recipe, data)
 
@@ -119,7 +118,7 @@ def judge(form: Form, found: Found) -> Finding:
         notes=(
             "Synchronized batch norm over replicas is batch norm of the batches of all replicas together, so it has no "
             "runs of its own.",
-            *edge_notes(found, {name_of(arm): (arm, rates_of(form, arm["batch"])) for arm in arms_of(form)}),
+            *edge_notes(found, {name_of(arm): (arm, rates_of(arm["batch"])) for arm in arms_of(form)}),
             *divergence_notes(found, name_of),
         ),
     )
@@ -157,11 +156,11 @@ CLAIM = Claim(
     title="Batch norm needs batches of a moderate size; layer norm does not",
     question="What does training with small batches cost batch norm, and what does it cost layer norm?",
     method="A small VGG on 16×16 colour images (sketch: a fully connected network on the digits) trains by SGD with "
-    "momentum on the same number of examples with every batch size. Each norm and batch size takes the learning rate "
-    "with the best validation accuracy of one sweep, then 3 fresh seeds; the rates of a sweep are scaled by the "
-    "square root of the batch size. Moving averages forget as much per example. Ghost batch norm normalizes every 16 "
-    "examples by themselves, batch renormalization has the limits r ≤ 3 and d ≤ 5, group norm has 4 groups. The test "
-    "accuracy is that of the first 4,000 test examples.",
+    "momentum and a cosine schedule on the same number of examples with every batch size. Each norm and batch size "
+    "takes the learning rate with the best validation accuracy of one sweep, then 3 fresh seeds; the rates of a sweep "
+    "are scaled by the square root of the batch size. Moving averages forget as much per example. Ghost batch norm "
+    "normalizes every 16 examples by themselves, batch renormalization has the limits r ≤ 3 and d ≤ 5, group norm has "
+    "4 groups. The test accuracy is that of the first 4,000 test examples.",
     rule="Does not hold unless, with batches of 2, every seed of layer norm is more accurate than every seed of batch "
     "norm. Holds if also, with some batch size of 16 or more, that is not so, and layer norm's mean accuracy with "
     "batches of 2 is at most a percentage point below its best. Holds under conditions otherwise. A run that diverged "
