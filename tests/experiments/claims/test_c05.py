@@ -7,7 +7,6 @@ import pytest
 from bn_keras.experiments import load, training_recipe
 from bn_keras.experiments.claims import c05_regularizes as c05
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form
-from bn_keras.experiments.claims.run import measure_cell
 from bn_keras.experiments.network import build_network
 from tests.experiments.claims.filled import filled, run, tuned, verdict
 
@@ -97,6 +96,6 @@ def test_few_examples_leave_validation_and_test_as_they_are():
 
 def test_a_cell_trains():
     cell = c05.cells(FORM, filled(c05.CLAIM, FORM, lambda cell: run(0.5)))[5] | {"epochs": 6}
-    values = measure_cell("C5", cell)
+    values = c05.measure(cell, load)
     assert values["steps"] == [0, 48]
     assert values["test_accuracy"] > 0.3

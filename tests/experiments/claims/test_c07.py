@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bn_keras.experiments import load
 from bn_keras.experiments.claims import c07_covariate_shift as c07
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form
-from bn_keras.experiments.claims.run import measure_cell
 from bn_keras.experiments.claims.shifting import ShiftingBatchNorm
 from bn_keras.experiments.claims.smoothness import gradient_changes, mean_shift
 from bn_keras.layers import BatchNorm
@@ -165,7 +165,7 @@ def test_the_shift_of_means_is_in_deviations():
 
 def test_a_cell_trains_and_is_looked_at():
     arm = c07.arms_of(FORM)["shifting"] | {"learning_rate": 0.1, "seed": 1, "steps": 60}
-    values = measure_cell("C7", arm)
+    values = c07.measure(arm, load)
     assert [step for step, shift in zip(values["steps"], values["shift"], strict=True) if shift is not None] == [0, 60]
     assert values["shift"][0] > 0.2
     assert values["test_accuracy"] > 0.2

@@ -2,9 +2,9 @@
 
 import pytest
 
+from bn_keras.experiments import load
 from bn_keras.experiments.claims import c11_batch_size as c11
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form
-from bn_keras.experiments.claims.run import measure_cell
 from bn_keras.models import norm
 from tests.experiments.claims.filled import filled, run, verdict
 
@@ -77,6 +77,6 @@ def test_every_norm_tries_the_same_rates():
 
 def test_a_cell_trains():
     (arm,) = [arm for arm in c11.arms_of(FORM) if (arm["norm"], arm["batch"]) == ("layer", 32)]
-    values = measure_cell("C11", arm | {"learning_rate": 0.07, "seed": 1})
+    values = c11.measure(arm | {"learning_rate": 0.07, "seed": 1}, load)
     assert values["steps"] == [0, 96]
     assert values["test_accuracy"] > 0.5

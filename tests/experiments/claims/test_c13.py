@@ -7,7 +7,6 @@ import pytest
 from bn_keras.experiments import load, training_recipe
 from bn_keras.experiments.claims import c13_decorrelation as c13
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form
-from bn_keras.experiments.claims.run import measure_cell
 from bn_keras.experiments.network import build_network
 from tests.experiments.claims.filled import run, verdict
 
@@ -86,7 +85,7 @@ def test_whitening_takes_the_correlation_out_of_the_features_of_a_network():
 
 def test_a_cell_trains():
     (network,) = c13.networks_of(QUICK)
-    values = measure_cell("C13", network | {"norm": "batch", "learning_rate": 0.3, "seed": 1, "steps": 40})
+    values = c13.measure(network | {"norm": "batch", "learning_rate": 0.3, "seed": 1, "steps": 40}, load)
     assert values["steps"] == [0, 10, 20, 30, 40]
     assert values["correlation"][1:-1] == [None] * 3
     assert 0 < values["correlation"][-1] < 1
