@@ -9,6 +9,7 @@ except ImportError as error:
 
 from bn_keras import __version__
 from bn_keras.cli.bench import bench
+from bn_keras.cli.claims import claims
 from bn_keras.cli.compare import compare
 from bn_keras.cli.export import export
 from bn_keras.cli.page import page
@@ -22,7 +23,7 @@ def cli():
     """Normalization for Keras: train with it, measure it, export it."""
 
 
-for command in (bench, compare, export, page, presets, train):
+for command in (bench, claims, compare, export, page, presets, train):
     cli.add_command(command)
 
 main = cli

@@ -71,6 +71,8 @@ PAGES = {
              "accuracy:text", extra="lab", measures=True),
         Page("benchmark", "how fast the layers are beside their peers, with pictures", "benchmarks",
              "benchmark:files", extra="lab", results="benchmarks"),
+        Page("claims", "what the measurements say of each claim about normalization, with pictures", "docs/claims",
+             "claims:files", extra="lab", results="bn_keras/experiments/claims/results"),
         Page("folding", "the networks of keras.applications, converted and folded", "docs/folding.md",
              "folding:text", extra="lab", measures=True),
         Page("options", "which options of BatchNorm can be combined", "docs/options.md",
@@ -87,6 +89,8 @@ PAGES = {
              "surgery:text", extra="lab,dev", results="benchmarks/surgery", measures=True),
         Page("throughput", "examples per second of bn-keras train beside Keras' fit, and of the input",
              "docs/throughput.md", "throughput:text", extra="lab", measures=True),
+        Page("verdicts", "the table in the README: the verdict on each claim", "README.md",
+             "claims:verdicts", extra="lab", results="bn_keras/experiments/claims/results", marks="verdicts"),
         Page("zoo", "what each norm does to the training of each preset, with pictures", "models",
              "zoo:files", extra="lab", results="models"),
     )

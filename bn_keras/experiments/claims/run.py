@@ -1,19 +1,23 @@
 """Measures claims: every cell once, in several processes, one stored file per claim."""
 
 import concurrent.futures
+import concurrent.futures.process
 import functools
 import multiprocessing
 import os
 import pathlib
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from bn_keras.experiments.claims.catalog import claim_named
-from bn_keras.experiments.claims.claim import Cell, Claim, Form, Values, plain
+from bn_keras.experiments.claims.claim import Cell, Claim, Form, Values, key_of, plain
 from bn_keras.experiments.claims.stored import Stored, read_to_continue
 from bn_keras.experiments.data import Data, load
 from bn_keras.lab.watcher import Watcher
+
+
+class LostProcessError(Exception):
+    """A process that measured a cell has died."""
 
 
 def measure_claims(
@@ -44,7 +48,10 @@ def measure_claims(
 
     Raises:
         ResultsError: When `out` has results and `resume` is false, or when they are of another form.
-        DataError: When a data set of a claim cannot be loaded; nothing has been measured then.
+        DataError: When a data set of a claim cannot be used; nothing has been measured then.
+        FileNotFoundError: When a data set cannot be downloaded; nothing has been measured then.
+        LostProcessError: When a process has died.
+        Exception: What the measurement of a cell raised, with a note that names the cell.
     """
     form, watcher = form or Form(), watcher or Watcher()
     results = {claim.id: read_to_continue(claim, form, pathlib.Path(out).expanduser(), resume) for claim in claims}
@@ -66,40 +73,66 @@ def measure_pending(
     watcher: Watcher,
 ) -> None:
     """Keeps `jobs` cells under way until no claim misses any."""
-    total = sum(len(claim.cells(form, results[claim.id].found)) for claim in claims)
-    done = total - sum(len(claim.missing(form, results[claim.id].found)) for claim in claims)
-    watcher.begin("measurement", total, done)
+    total = 0
     under_way: dict[concurrent.futures.Future, tuple[Claim, Cell]] = {}
     others = set(multiprocessing.active_children())
     try:
         while True:
+            # A second stage of a claim appears when its first stage is complete.
+            if total != (total := sum(len(claim.cells(form, results[claim.id].found)) for claim in claims)):
+                missing = sum(len(claim.missing(form, results[claim.id].found)) for claim in claims)
+                watcher.begin("measurement", total, total - missing)
             for claim, cell in next_cells(claims, results, form, list(under_way.values())):
                 if len(under_way) == jobs:
                     break
                 watcher.item_begins(words_of(claim, cell))
-                under_way[executor.submit(measure_cell, claim.id, cell)] = claim, cell
+                under_way[executor.submit(measure_cell, claim.measure, cell)] = claim, cell
             if not under_way:
                 return
             ended, _ = concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in ended:
-                claim, cell = under_way.pop(future)
-                values = future.result()
+            # What succeeded is stored before an error ends everything.
+            for future in sorted(ended, key=lambda future: future.exception() is not None):
+                claim, cell = under_way[future]
+                values = values_of(future, claim, cell)
                 results[claim.id].put(cell, values)
+                del under_way[future]
                 watcher.item_begins(words_of(claim, cell))
+                watcher.item_advances(1.0, f"{values['seconds']:.1f} s")
                 watcher.item_ends(f"{values['seconds']:.1f} s")
-    except BaseException:  # an interruption too: a cell can take minutes, and nobody waits for those under way
+    except BaseException as error:  # an interruption too: a cell can take minutes, and nobody waits for it
         executor.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+        if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+            raise lost(list(under_way.values())) from None
         raise
 
 
 def next_cells(claims, results, form, under_way):
     """The cells that nobody measures yet, claim by claim."""
+    busy = {(claim.id, key_of(cell)) for claim, cell in under_way}
     for claim in claims:
         for cell in claim.missing(form, results[claim.id].found):
-            if (claim, cell) not in under_way:
+            if (claim.id, key_of(cell)) not in busy:
                 yield claim, cell
+
+
+def values_of(future: concurrent.futures.Future, claim: Claim, cell: Cell) -> Values:
+    """What a cell gave; an error names the cell."""
+    try:
+        return future.result()
+    except Exception as error:
+        error.add_note(f"This happened in the measurement of {words_of(claim, cell)}.")
+        raise
+
+
+def lost(cells: Sequence[tuple[Claim, Cell]]) -> LostProcessError:
+    """The error for a process that died; nobody knows which of the cells under way it measured."""
+    words = "; ".join(words_of(claim, cell) for claim, cell in cells)
+    return LostProcessError(
+        f"A process died while these measurements were under way: {words}. The memory may be too small. "
+        "The finished measurements are stored. Continue with --resume and fewer --jobs."
+    )
 
 
 def words_of(claim: Claim, cell: Cell) -> str:
@@ -107,10 +140,10 @@ def words_of(claim: Claim, cell: Cell) -> str:
     return f"{claim.id}, " + ", ".join(f"{name} {value}" for name, value in cell.items())
 
 
-def measure_cell(claim_id: str, cell: Cell) -> Values:
+def measure_cell(measure: Callable, cell: Cell) -> Values:
     """Measures a cell, in this process or in one of several."""
     started = time.perf_counter()
-    values = plain(claim_named(claim_id).measure(cell, loader()))
+    values = plain(measure(cell, loader()))
     return values | {"seconds": round(time.perf_counter() - started, 2)}
 
 
@@ -133,7 +166,10 @@ class Here(concurrent.futures.Executor):
 
     def submit(self, function, /, *args, **kwargs):
         future = concurrent.futures.Future()
-        future.set_result(function(*args, **kwargs))
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
         return future
 
 

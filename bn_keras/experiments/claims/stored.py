@@ -3,11 +3,14 @@
 import dataclasses
 import pathlib
 
-from bn_keras.experiments.claims.claim import Cell, Claim, Form, Found, Values
+from bn_keras.experiments.claims.catalog import claim_named
+from bn_keras.experiments.claims.claim import Cell, Claim, Form, Found, Values, key_of
 from bn_keras.lab.machine import provenance
 from bn_keras.lab.results import ResultsError, ResultsFile, check_same
 
 FILE = ResultsFile("bn-keras claims", entries="cells", fields=("claim", "form"))
+# The results of the full form.
+SHIPPED = pathlib.Path(__file__).with_name("results")
 
 
 @dataclasses.dataclass
@@ -57,10 +60,11 @@ def read_to_continue(claim: Claim, form: Form, folder: pathlib.Path, resume: boo
     results = FILE.read_to_resume(path, resume)
     if results is None:
         return Stored(path, {"claim": claim.id, "form": dataclasses.asdict(form), **provenance(), "cells": []})
+    check_same(path, results, {"claim": claim.id})
     check_same(path, results["form"], dataclasses.asdict(form))
     stored = Stored(path, results)
-    wanted = claim.cells(form, stored.found)
-    results["cells"] = [entry for entry in results["cells"] if entry["cell"] in wanted]
+    wanted = {key_of(cell) for cell in claim.cells(form, stored.found)}
+    results["cells"] = [entry for entry in results["cells"] if key_of(entry["cell"]) in wanted]
     return stored
 
 
@@ -78,3 +82,16 @@ def read_claim(claim: Claim, folder: pathlib.Path) -> Stored:
             "--resume`."
         )
     return stored
+
+
+def read_shipped(name: str) -> tuple[Claim, Stored]:
+    """A claim and its full results, which the package brings along.
+
+    Args:
+        name: `"C1"` to `"C15"`.
+
+    Returns:
+        The `Claim`, and its measurements.
+    """
+    claim = claim_named(name)
+    return claim, read_claim(claim, SHIPPED)

@@ -1,0 +1,94 @@
+"""The pages of the claims: the verdicts, a section for each claim with its figure, and the table in the README."""
+
+from bn_keras.experiments.claims.catalog import all_claims
+from bn_keras.experiments.claims.claim import Claim, Finding
+from bn_keras.experiments.claims.stored import Stored, read_claim
+from bn_keras.lab import plot
+from bn_keras.lab.markdown import facts, table
+from bn_keras.pages.registry import Request
+
+PAGE = "docs/claims/README.md"
+
+
+def files(request: Request) -> dict[str, str]:
+    """The page and its figures, by name."""
+    claims = [(claim, read_claim(claim, request.results)) for claim in all_claims()]
+    figures = {f"{claim.id}.svg": figure_of(claim, stored) for claim, stored in claims}
+    return figures | {"README.md": page_text(claims)}
+
+
+def verdicts(request: Request) -> str:
+    """The table of the README."""
+    claims = [(claim, read_claim(claim, request.results)) for claim in all_claims()]
+    return verdict_table(claims, PAGE) + "\n"
+
+
+def figure_of(claim: Claim, stored: Stored) -> str:
+    """The figure of a claim."""
+    return plot.svg(claim.draw(stored.form, stored.found), plot.digest_of(stored.path))
+
+
+def page_text(claims: list[tuple[Claim, Stored]]) -> str:
+    """All claims on one page."""
+    hours = sum(stored.seconds for _, stored in claims) / 3600
+    first = claims[0][1].results
+    return f"""# The claims about normalization
+
+Each claim has an experiment that one command runs, and a rule that was written before the run. The rule gives the
+verdict. A figure is the median over the seeds, with the lowest and the highest in parentheses.
+
+```
+bn-keras claims --quick        # a sketch of all claims on 8×8 digits, no network
+bn-keras claims C8             # one claim, in full
+```
+
+{verdict_table(claims, "")}
+
+All runs together took {hours:.1f} hours of one core. Machine: {facts(first["machine"])}; {facts(first["versions"])}.
+
+{"".join(section(claim, stored) for claim, stored in claims)}"""
+
+
+def verdict_table(claims: list[tuple[Claim, Stored]], page: str) -> str:
+    """A row for each claim, linked to its section."""
+    rows = []
+    for claim, stored in claims:
+        finding = claim.judge(stored.form, stored.found)
+        rows.append((f"[{claim.id}]({page}#{claim.id.lower()})", claim.title, verdict_text(finding), finding.number))
+    return table(("", "claim", "verdict", "measured"), rows)
+
+
+def verdict_text(finding: Finding) -> str:
+    """The verdict, with its conditions."""
+    verdict = f"**{finding.verdict}**"
+    return f"{verdict}: {finding.conditions}" if finding.conditions else verdict
+
+
+def section(claim: Claim, stored: Stored) -> str:
+    """A claim on the page."""
+    finding = claim.judge(stored.form, stored.found)
+    images = f" --images {stored.form.images}" if stored.form.images in claim.data(stored.form) else ""
+    notes = "".join(f"\n- {note}" for note in finding.notes)
+    return f"""<a id="{claim.id.lower()}"></a>
+
+## {claim.id}: {claim.title}
+
+{claim.question} Verdict: {verdict_text(finding)}. {finding.because}
+
+![{claim.caption}]({claim.id}.svg)
+
+{claim.caption}
+
+{table(finding.columns, finding.rows)}
+{notes}
+
+| | |
+| --- | --- |
+| method | {claim.method} |
+| rule | {claim.rule} |
+| refuted by | {claim.refuted_by} |
+| published | {claim.literature} |
+| source | {claim.source} |
+| command | `bn-keras claims {claim.id}{images}`, {stored.seconds / 60:.0f} minutes of one core |
+
+"""
