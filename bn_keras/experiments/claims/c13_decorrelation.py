@@ -136,6 +136,7 @@ def judge(form: Form, found: Found) -> Finding:
     whole = [name for name, (whitens, faster, _, worse) in outcomes.items() if whitens and faster and not worse]
     part = [name for name, (whitens, faster, better, _) in outcomes.items() if whitens and (faster or better)]
     verdict = HOLDS if len(whole) == len(networks) else CONDITIONALLY if part else FAILS
+    words = "; ".join(words_of(name, *outcomes[name]) for name in networks)
     return Finding(
         verdict,
         number="; ".join(
@@ -143,22 +144,21 @@ def judge(form: Form, found: Found) -> Finding:
             "with whitening"
             for name in networks
         ),
-        because=" ".join(words_of(name, *outcomes[name]) for name in networks),
+        because=words[0].upper() + words[1:] + ".",
         columns=("network", "norm", "learning rate", "correlation", "steps to the target", "test accuracy, %",
                  "time of a step, ms"),
         rows=tuple(row(found, network, arm) for network in networks for arm in ARMS),
-        conditions="; ".join(words_of(name, *outcomes[name]) for name in networks).rstrip(".")
-        if verdict == CONDITIONALLY else "",
+        conditions=words if verdict == CONDITIONALLY else "",
         notes=edge_notes(found, {name_of(arm): (arm, RATES[arm["network"]]) for arm in arms_of(form)})
         + divergence_notes(found, name_of),
     )  # fmt: skip
 
 
 def words_of(network: str, whitens: bool, faster: bool, better: bool, worse: bool) -> str:
-    """The outcome in a network as a sentence."""
+    """The outcome in a network."""
     accuracy = "more accurate" if better else "less accurate" if worse else "as accurate"
     speed = "takes fewer steps" if faster else "takes no fewer steps in every seed"
-    return f"In {network}, whitening {'decorrelates' * whitens or 'does not decorrelate'}, {speed} and is {accuracy}."
+    return f"in {network}, whitening {'decorrelates' * whitens or 'does not decorrelate'}, {speed} and is {accuracy}"
 
 
 def steps_words(found: Found, network: str, arm: str) -> str:

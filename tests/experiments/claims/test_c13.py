@@ -39,7 +39,7 @@ def test_the_claim_holds_with_less_correlation_and_fewer_steps_in_every_network(
 def test_the_claim_holds_under_conditions_where_one_network_gains_nothing():
     finding = planted(FULL, whitened=0.9, slow_networks=["vgg_small"])
     assert finding.verdict == CONDITIONALLY
-    assert "In vgg_small, whitening decorrelates, takes no fewer steps" in finding.conditions
+    assert "in vgg_small, whitening decorrelates, takes no fewer steps" in finding.conditions
 
 
 def test_the_claim_holds_under_conditions_where_speed_costs_accuracy_or_accuracy_comes_without_speed():
