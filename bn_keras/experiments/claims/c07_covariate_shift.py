@@ -233,9 +233,10 @@ CLAIM = Claim(
     "gradient. Changes of gradients are relative to their norm, with the noise held fixed.",
     rule="Does not hold unless the noise moves the means of every seed more than those of every seed without norm, "
     "every seed with noise gets to the target in fewer steps than every seed without norm, and the median of steps "
-    "with noise is at most 1.25 times that of batch norm. Holds if also, at the best rate without norm, the change by "
-    "earlier layers is not lower in every seed with batch norm than in every seed without, and the change along the "
-    "gradient is. Holds under conditions otherwise. A run that diverged never reaches the target.",
+    "with noise is at most 1.25 times that of batch norm. Holds if also, at the best rate without norm, the gradient "
+    "changes less along itself in every seed with batch norm than in every seed without, but the change by earlier "
+    "layers is not smaller in every seed. Holds under conditions otherwise. A run that diverged never reaches the "
+    "target.",
     refuted_by="Training with the noise as slow as without norm.",
     literature="VGG on CIFAR-10 with batch norm and noise trains as fast as with batch norm, though its distributions "
     "are less stable than without norm; the gradient changes less along itself.",

@@ -209,7 +209,7 @@ CLAIM = Claim(
     "under conditions if, in some network, it decorrelates and is faster or more accurate in every seed. It does not "
     "hold otherwise. A run that diverged never reaches the target and has an accuracy of 0.",
     refuted_by="As many steps with whitened features as with standardized ones.",
-    literature="Its papers report faster optimization than with batch norm, and more accurate residual networks on "
+    literature="The papers report faster optimization than with batch norm, and more accurate residual networks on "
     "CIFAR-10, CIFAR-100 and ImageNet.",
     source="Huang et al. 2018, Decorrelated Batch Normalization, arXiv 1804.08450; Huang et al. 2019, Iterative "
     "Normalization, arXiv 1904.03441",
