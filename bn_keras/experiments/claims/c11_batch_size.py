@@ -34,7 +34,7 @@ def arms_of(form: Form) -> list[Cell]:
         batches, norms = (SMALLEST, 8, 32), ("batch", "layer")
     else:
         sizes = {"network": "vgg_small", "data": form.images, "size": 16, "width": 0.125, "options": {},
-                 "examples": 20_480, "validation": 2_000}  # fmt: skip
+                 "examples": 16_384, "validation": 2_000}  # fmt: skip
         batches, norms = (SMALLEST, 4, 16, 64, 256), ("batch", "ghost", "renorm", "group", "layer", "none")
     return [
         sizes | {"norm": norm, "batch": batch}
