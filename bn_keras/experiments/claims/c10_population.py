@@ -49,7 +49,7 @@ def cells(form: Form, found: Found) -> list[Cell]:
         for momentum in momenta
         for correction in (False, True)
     ]
-    steps = [10, 100, 1000] if form.quick else [10, 30, 100, 300, 1000, 3000]
+    steps = [10, 100, 1000] if form.quick else [10, 100, 1000, 3000]
     samples = [BATCH, 300, ENOUGH_SAMPLES] if form.quick else [BATCH, 300, ENOUGH_SAMPLES, 10_000]
     return constant + [
         {"part": "training", "data": data(form)[0], "momentum": momentum, "learning_rate": 1.0, "at": steps,
