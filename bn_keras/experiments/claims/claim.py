@@ -15,7 +15,7 @@ VERDICTS = (HOLDS, CONDITIONALLY, FAILS)
 Cell = dict[str, object]
 # What a measurement gives, plain values.
 Values = dict[str, object]
-Load = Callable[[str], Data]
+Load = Callable[..., Data]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Claim:
         data: Returns the names of the data sets of a form.
         cells: Returns all cells that a form needs, as far as they follow from those that are measured. A second stage
             appears when the first one is complete.
-        measure: Measures a cell. It is given a function that loads data by name.
+        measure: Measures a cell. It is given a function that loads data by name, with an `image_size` if one is wanted.
         judge: Applies the rule.
         draw: Draws the figure.
     """

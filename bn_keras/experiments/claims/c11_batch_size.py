@@ -1,0 +1,179 @@
+"""C11: batch norm needs batches of a moderate size; layer norm does not."""
+
+import statistics
+
+from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
+from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
+from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs, surely_above, tuned_cells
+from bn_keras.experiments.claims.training import train_curve
+from bn_keras.experiments.comparison.figure_style import STYLES, label, legend
+from bn_keras.experiments.training_recipe import training_recipe
+
+SMALLEST = 2
+# Ghost batch norm: every so many examples are normalized by themselves.
+GHOST = 16
+RENORM_CLIPPING = {"rmax": 3.0, "rmin": 1 / 3, "dmax": 5.0}
+# Learning rates for batches of 64; that of other batches is scaled by the square root of their size.
+RATES = (0.01, 0.03, 0.1, 0.3)
+# An accuracy counts so many examples at most, as batches of 2 take long enough.
+EVALUATED = 4_000
+# Two mean accuracies are the same within a percentage point.
+SAME = 0.01
+
+
+def data(form: Form) -> tuple[str, ...]:
+    """The digits, or the colour images."""
+    return ("digits",) if form.quick else (form.images,)
+
+
+def arms_of(form: Form) -> list[Cell]:
+    """Each norm with each batch size that it can have."""
+    if form.quick:
+        sizes = {"network": "mlp_relu_deep", "data": "digits", "size": 8, "width": 1.0, "options": {"depth": 2,
+                 "units": 64}, "examples": 3_072, "validation": 300}  # fmt: skip
+        batches, norms = (SMALLEST, 8, 32), ("batch", "layer")
+    else:
+        sizes = {"network": "vgg_small", "data": form.images, "size": 16, "width": 0.125, "options": {},
+                 "examples": 16_384, "validation": 2_000}  # fmt: skip
+        batches, norms = (SMALLEST, 4, 16, 64, 256), ("batch", "ghost", "renorm", "group", "layer", "none")
+    return [
+        sizes | {"norm": norm, "batch": batch}
+        for norm in norms
+        for batch in batches
+        if norm != "ghost" or batch > GHOST
+    ]
+
+
+def rates_of(batch: int) -> list[float]:
+    """The learning rates that every norm tries with a batch size."""
+    return [float(f"{rate * (batch / 64) ** 0.5:.3g}") for rate in RATES]
+
+
+def cells(form: Form, found: Found) -> list[Cell]:
+    """Each norm and batch size, tuned, with fresh seeds."""
+    return [cell for arm in arms_of(form) for cell in tuned_cells(found, arm, rates_of(arm["batch"]), 3)]
+
+
+def measure(cell: Cell, load) -> dict:
+    """The accuracy after a number of examples."""
+    data = load(cell["data"]) if cell["size"] == 8 else load(cell["data"], image_size=cell["size"])
+    steps = cell["examples"] // cell["batch"]
+    recipe = training_recipe(
+        cell["network"], cell["data"], norm=norm_of(cell["norm"], cell["batch"]), width=cell["width"],
+        options=cell["options"], optimizer="momentum", schedule="cosine", batch_size=cell["batch"],
+        learning_rate=cell["learning_rate"], steps=steps, evaluate_every=steps, seed=cell["seed"],
+        validation_examples=cell["validation"], evaluation_examples=EVALUATED,
+    )  # fmt: skip
+    return train_curve(recipe, data)
+
+
+def norm_of(name: str, batch: int):
+    """The norm of an arm; moving averages forget as much per example, whatever the batch size."""
+    momentum = {"momentum": 0.9 ** (batch / 64)}
+    return {
+        "none": None,
+        "batch": ("batch", momentum),
+        "ghost": ("ghost", momentum | {"virtual_batch_size": GHOST}),
+        "renorm": ("renorm", momentum | {"renorm_momentum": momentum["momentum"], "renorm_clipping": RENORM_CLIPPING}),
+        "group": ("group", {"groups": 4}),
+        "layer": "layer",
+    }[name]
+
+
+def accuracies(found: Found) -> dict[tuple[str, int], list[float]]:
+    """The test accuracy of each fresh seed by norm and batch size; 0 for a run that diverged."""
+    arms = dict.fromkeys((cell["norm"], cell["batch"]) for cell, _ in found.pairs.values())
+    return {arm: [run["test_accuracy"] or 0.0 for run in fresh_runs(found, norm=arm[0], batch=arm[1])] for arm in arms}
+
+
+def judge(form: Form, found: Found) -> Finding:
+    """Applies the rule."""
+    by_arm = accuracies(found)
+    means = {arm: statistics.mean(values) for arm, values in by_arm.items()}
+    batches = sorted({batch for _, batch in by_arm})
+    worse = surely_above(by_arm["layer", SMALLEST], by_arm["batch", SMALLEST])
+    level = [batch for batch in batches if not surely_above(by_arm["layer", batch], by_arm["batch", batch])]
+    robust = means["layer", SMALLEST] >= max(means["layer", batch] for batch in batches) - SAME
+    missed = []
+    if not any(batch >= 16 for batch in level):
+        missed.append("batch norm is behind layer norm with moderate batches too")
+    if not robust:
+        missed.append(f"layer norm loses by batches of {SMALLEST} too")
+    verdict = FAILS if not worse else CONDITIONALLY if missed else HOLDS
+    best = {norm: max(means[norm, batch] for batch in batches) for norm in ("batch", "layer")}
+    loss = {norm: 100 * (best[norm] - means[norm, SMALLEST]) for norm in best}
+    return Finding(
+        verdict,
+        number=f"with batches of {SMALLEST}: {percent(by_arm['batch', SMALLEST])} % with batch norm, "
+        f"{percent(by_arm['layer', SMALLEST])} % with layer norm",
+        because=f"Batches of {SMALLEST} cost batch norm {loss['batch']:.1f} points of its best mean accuracy, layer "
+        f"norm {loss['layer']:.1f}. Batch norm is level with layer norm or ahead with batches of "
+        f"{', '.join(map(str, level)) or 'no size'}.",
+        columns=("norm", *(f"batch {batch}, %" for batch in batches)),
+        rows=tuple(
+            (norm, *(percent(by_arm.get((norm, batch), [])) for batch in batches))
+            for norm in dict.fromkeys(norm for norm, _ in by_arm)
+        ),
+        conditions="; ".join(missed) if verdict == CONDITIONALLY else "",
+        notes=(
+            "Synchronized batch norm over replicas is batch norm of the batches of all replicas together, so it has no "
+            "runs of its own.",
+            *edge_notes(found, {name_of(arm): (arm, rates_of(arm["batch"])) for arm in arms_of(form)}),
+            *divergence_notes(found, name_of),
+        ),
+    )
+
+
+def name_of(cell: Cell) -> str:
+    """The arm of a run in words."""
+    return f"{cell['norm']} with batches of {cell['batch']}"
+
+
+def percent(values) -> str:
+    """Accuracies in per cent; a dash where the norm cannot have the batch size."""
+    return spread([100 * value for value in values], ".1f")
+
+
+def draw(form: Form, found: Found):
+    """The test accuracy over the batch size."""
+    by_arm = accuracies(found)
+    figure, (axes,) = new_figure(form, "the same number of examples in batches of different sizes")
+    norms = list(dict.fromkeys(norm for norm, _ in by_arm))
+    for norm in norms:
+        batches = [batch for name, batch in by_arm if name == norm]
+        rows = [[100 * value for value in by_arm[norm, batch]] for batch in batches]
+        draw_spread(axes, batches, rows, STYLES[norm])
+    batches = sorted({batch for _, batch in by_arm})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    label(axes, x="batch size", y="test accuracy, %")
+    legend(figure, {norm: STYLES[norm] for norm in norms})
+    return figure
+
+
+CLAIM = Claim(
+    id="C11",
+    title="Batch norm needs batches of a moderate size; layer norm does not",
+    question="What does training with small batches cost batch norm, and what does it cost layer norm?",
+    method="A small VGG on 16×16 colour images (sketch: a fully connected network on the digits) trains by SGD with "
+    "momentum and a cosine schedule on the same number of examples with every batch size. Each norm and batch size "
+    "takes the learning rate with the best validation accuracy of one sweep, then 3 fresh seeds; the rates of a sweep "
+    "are scaled by the square root of the batch size. Moving averages forget as much per example. Ghost batch norm "
+    "normalizes every 16 examples by themselves, batch renormalization has the limits r ≤ 3 and d ≤ 5, group norm has "
+    "4 groups. The test accuracy is that of the first 4,000 test examples.",
+    rule="Does not hold unless, with batches of 2, every seed of layer norm is more accurate than every seed of batch "
+    "norm. Holds if also, with some batch size of 16 or more, that is not so, and layer norm's mean accuracy with "
+    "batches of 2 is at most a percentage point below its best. Holds under conditions otherwise. A run that diverged "
+    "has an accuracy of 0.",
+    refuted_by="Batch norm as accurate as layer norm with batches of 2.",
+    literature="Layer norm is robust on MNIST with batches of 4, where batch norm is not (Ba et al. 2016). In "
+    "convolutional networks with moderate batches, batch norm does better than layer norm (Ba et al. 2016; Wu & He "
+    "2018).",
+    source="Ba et al. 2016, Layer Normalization, arXiv 1607.06450; Wu & He 2018, Group Normalization, arXiv 1803.08494",
+    caption="Test accuracy at the best learning rate of each norm and batch size, median and range of the seeds.",
+    data=data,
+    cells=cells,
+    measure=measure,
+    judge=judge,
+    draw=draw,
+)
