@@ -118,14 +118,14 @@ DATA_DIR: list[str | os.PathLike | None] = [None]
 
 
 def loader():
-    """The function that loads data for a cell."""
+    """The function that loads data for a cell: `load("mnist")`, `load("cifar10", image_size=16)`."""
     return functools.partial(cached_data, data_dir=DATA_DIR[0])
 
 
 @functools.lru_cache(maxsize=4)
-def cached_data(name: str, data_dir: str | os.PathLike | None) -> Data:
+def cached_data(name: str, data_dir: str | os.PathLike | None, image_size: int | None = None) -> Data:
     """A data set, loaded once by each process."""
-    return load(name, data_dir)
+    return load(name, data_dir, image_size=image_size)
 
 
 class Here(concurrent.futures.Executor):
