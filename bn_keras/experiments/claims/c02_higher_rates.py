@@ -130,8 +130,8 @@ CLAIM = Claim(
     title="Batch norm trains at learning rates at which the network without norm does not learn",
     question="What is the largest learning rate at which each network still learns?",
     method="`vgg_small` at width 0.125 on colour images of 16×16 pixels, SGD with momentum 0.9, batch 32, 1,000 steps, "
-    "nine constant learning rates from 0.001 to 10, three seeds at each. The moving averages have momentum 0.9. The quick "
-    "form trains five hidden ReLU layers on the digits for 160 steps, from 0.01 on.",
+    "nine constant learning rates from 0.001 to 10, three seeds at each. The moving averages have momentum 0.9. The "
+    "quick form trains five hidden ReLU layers on the digits for 160 steps, from 0.01 on.",
     rule="A run learns if it stays finite and its final test accuracy is at least half way from chance to the best "
     "median of its arm over all rates. Compared are the lowest largest rate of the seeds with batch norm and the "
     "highest one without norm. Holds if the first is a decade higher or more. Holds under conditions if it is half a "
