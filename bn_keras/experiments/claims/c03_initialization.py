@@ -1,5 +1,6 @@
 """C3: networks with batch norm depend less on the scale of the first weights."""
 
+import itertools
 import math
 import statistics
 
@@ -107,16 +108,13 @@ def retuned(form: Form, found: Found, network: str, arm: str) -> dict[float, lis
 
 
 def range_of(rows: dict[float, list[float]]) -> tuple[float, float]:
-    """The lowest and the highest gain of the range around the best one in which every seed trains."""
-    gains = sorted(rows)
-    best = max(gains, key=lambda gain: statistics.median(rows[gain]))
+    """The lowest and the highest gain of the widest range in which every seed trains; the best gain where none does."""
+    best = max(sorted(rows), key=lambda gain: statistics.median(rows[gain]))
     least = statistics.median(rows[best]) - WITHIN
-    low = high = gains.index(best)
-    while low > 0 and min(rows[gains[low - 1]]) >= least:
-        low -= 1
-    while high < len(gains) - 1 and min(rows[gains[high + 1]]) >= least:
-        high += 1
-    return gains[low], gains[high]
+    groups = itertools.groupby(sorted(rows), key=lambda gain: min(rows[gain]) >= least)
+    ranges = [list(gains) for trains, gains in groups if trains]
+    widest = max(ranges, key=lambda gains: gains[-1] / gains[0], default=[best])
+    return widest[0], widest[-1]
 
 
 def decades(rows: dict[float, list[float]]) -> float:
@@ -201,7 +199,7 @@ CLAIM = Claim(
     "five over two decades. The control tunes the rate for each of six scales, one seed. The quick form: sigmoids on "
     "the digits, 200 steps, three rates, six scales.",
     rule="A scale trains if its worst seed ends within 5 points of the best median test accuracy of its arm. The range "
-    "is the scales around the best one that train without a gap. Holds if batch norm's range is a decade wider or "
+    "is the widest one of scales that train without a gap. Holds if batch norm's range is a decade wider or "
     "more for each network, at one rate and with the rate tuned for each scale. Holds under conditions if it is so "
     "for one of them at least. Does not hold otherwise. A run that diverges counts as 0.",
     refuted_by="Ranges of the same width.",

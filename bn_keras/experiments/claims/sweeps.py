@@ -72,6 +72,6 @@ def build_sigmoid_network(recipe: TrainingRecipe, data: Data) -> keras.Model:
 
 def with_sigmoid(layer: keras.layers.Layer) -> keras.layers.Layer:
     """A new layer like this one; a sigmoid for a ReLU."""
-    if isinstance(layer, keras.layers.ReLU):
+    if isinstance(layer, keras.layers.ReLU) or getattr(layer, "activation", None) is keras.activations.relu:
         return keras.layers.Activation("sigmoid", name=layer.name)
     return type(layer).from_config(layer.get_config())
