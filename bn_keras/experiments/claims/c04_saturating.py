@@ -32,6 +32,7 @@ CHANCE = 0.1
 # Points of accuracy that are more than the noise of seeds.
 MARGIN = 0.02
 SEEDS = 3
+EFFECTS = {"needed": "is needed by", "helps": "helps", "no difference": "makes no difference to"}
 
 
 def data(form: Form) -> list[str]:
@@ -44,8 +45,8 @@ def networks(form: Form) -> dict[str, dict]:
     if form.quick:
         settings = {"data": "digits", "image_size": 8}
         return {
-            MLP: {"settings": settings, "tuning": 300, "steps": 900, "rates": (0.01, 0.1, 1.0, 10.0)},
-            "vgg_small": {"settings": settings, "tuning": 100, "steps": 200, "rates": (0.01, 0.1, 1.0)},
+            MLP: {"settings": settings, "tuning": 200, "steps": 600, "rates": (0.01, 0.1, 1.0, 10.0)},
+            "vgg_small": {"settings": settings, "tuning": 80, "steps": 140, "rates": (0.003, 0.03, 0.3)},
         }
     colour = {"data": form.images, "image_size": 16}
     return {
@@ -95,10 +96,11 @@ def cells(form: Form, found: Found) -> list[Cell]:
 
 def measure(cell: Cell, load: Callable) -> dict:
     """The curve of one run."""
+    digits = cell["data"] == "digits"
     common = {
         "preset": cell["network"], "data": cell["data"], "image_size": cell["image_size"], "norm": norm_of(cell),
-        "learning_rate": cell["learning_rate"], "steps": cell["steps"], "evaluate_every": cell["steps"] // 20,
-        "validation_examples": 300 if cell["data"] == "digits" else 2_000, "seed": cell["seed"],
+        "learning_rate": cell["learning_rate"], "steps": cell["steps"],
+        "evaluate_every": cell["steps"] // (10 if digits else 20), "validation_examples": 300 if digits else 2_000, "seed": cell["seed"],
     }  # fmt: skip
     examples = load(cell["data"], image_size=cell["image_size"])
     if cell["network"] == MLP:
@@ -120,6 +122,16 @@ def effect(rows: dict[str, list[float]]) -> str:
     return "helps" if min(rows[BATCH]) - max(rows[NONE]) > MARGIN else "no difference"
 
 
+def words_of(effects: dict[tuple[str, str], str]) -> str:
+    """Which networks need batch norm, which ones it helps, and to which it makes no difference."""
+    parts = []
+    for what, verb in EFFECTS.items():
+        names = [f"the {WORDS_OF[network]} at {setting}" for (network, setting), own in effects.items() if own == what]
+        if names:
+            parts.append(f"{verb} {' and '.join(names)}")
+    return "; it ".join(parts)
+
+
 def judge(form: Form, found: Found) -> Finding:
     """Applies the rule."""
     pairs = contrasts(form, found)
@@ -128,7 +140,7 @@ def judge(form: Form, found: Found) -> Finding:
     needed = all(what == "needed" for (_, setting), what in effects.items() if setting == OWN)
     some = any(what != "no difference" for what in effects.values())
     verdict = HOLDS if needed else CONDITIONALLY if some else FAILS
-    words = "; ".join(f"{WORDS_OF[network]} at {setting}: {what}" for (network, setting), what in effects.items())
+    words = words_of(effects)
     mlp = rows[MLP, OWN]
     trains = "trains" if statistics.median(mlp[NONE]) > (CHANCE + statistics.median(mlp[BATCH])) / 2 else "fails"
     best = {
@@ -143,7 +155,7 @@ def judge(form: Form, found: Found) -> Finding:
         verdict,
         number=f"MLP at 0.01: {spread(rows[MLP, FIXED][NONE])} without norm, {spread(rows[MLP, FIXED][BATCH])} with; "
         f"at each arm's best rate {spread(mlp[NONE])} and {spread(mlp[BATCH])}",
-        because=f"Batch norm is {words}. The MLP without norm {trains} at its best rate.",
+        because=f"Batch norm {words}. The MLP without norm {trains} at its best rate.",
         columns=("network", "setting", "arm", "learning rate", "test accuracy", "batch norm"),
         rows=tuple(
             (WORDS_OF[network], setting, WORDS[arm], f"{pairs[network, setting][arm]['learning_rate']:g}",
@@ -166,7 +178,9 @@ def draw(form: Form, found: Found):
                 style = ARM_STYLES[WORDS[arm]]
                 rows = list(zip(*(run["accuracy"] for run in runs), strict=True))
                 draw_spread(axes, runs[0]["steps"], rows, ArmStyle(style.color, style.line, ""))
-                axes.plot(runs[0]["steps"][-1], statistics.median(rows[-1]), style.marker, color=style.color)
+                axes.plot(
+                    runs[0]["steps"][-1], statistics.median(rows[-1]), style.marker, color=style.color, clip_on=False
+                )
         label(axes, x="steps", y="validation accuracy" * (axes is panels[0]), title=f"{WORDS_OF[network]},\n{setting}")
         axes.locator_params(axis="x", nbins=4)
     panels[0].set_ylim(0, 1)
