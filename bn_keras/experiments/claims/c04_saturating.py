@@ -100,7 +100,8 @@ def measure(cell: Cell, load: Callable) -> dict:
     common = {
         "preset": cell["network"], "data": cell["data"], "image_size": cell["image_size"], "norm": norm_of(cell),
         "learning_rate": cell["learning_rate"], "steps": cell["steps"],
-        "evaluate_every": cell["steps"] // (10 if digits else 20), "validation_examples": 300 if digits else 2_000, "seed": cell["seed"],
+        "evaluate_every": cell["steps"] // (10 if digits else 20),
+        "validation_examples": 300 if digits else 2_000, "seed": cell["seed"],
     }  # fmt: skip
     examples = load(cell["data"], image_size=cell["image_size"])
     if cell["network"] == MLP:

@@ -75,10 +75,11 @@ def cells(form: Form, found: Found) -> list[Cell]:
 
 def measure(cell: Cell, load) -> dict:
     """The curve of a run, and how the inputs of the last hidden sigmoids move while it trains."""
+    digits = cell["data"] == "digits"
     recipe = TrainingRecipe(
         preset="mlp_sigmoid", data=cell["data"], norm=norm_of(cell), optimizer="sgd", batch_size=60,
-        learning_rate=cell["learning_rate"], steps=cell["steps"], evaluate_every=cell["steps"] // (20 if cell["data"] == "digits" else 50),
-        validation_examples=300 if cell["data"] == "digits" else 2_000, seed=cell["seed"],
+        learning_rate=cell["learning_rate"], steps=cell["steps"],
+        evaluate_every=cell["steps"] // (20 if digits else 50), validation_examples=300 if digits else 2_000, seed=cell["seed"],
     )  # fmt: skip
     moments = []
 
