@@ -79,7 +79,8 @@ def measure(cell: Cell, load) -> dict:
     recipe = TrainingRecipe(
         preset="mlp_sigmoid", data=cell["data"], norm=norm_of(cell), optimizer="sgd", batch_size=60,
         learning_rate=cell["learning_rate"], steps=cell["steps"],
-        evaluate_every=cell["steps"] // (20 if digits else 50), validation_examples=300 if digits else 2_000, seed=cell["seed"],
+        evaluate_every=cell["steps"] // (20 if digits else 50), seed=cell["seed"],
+        validation_examples=300 if digits else 2_000,
     )  # fmt: skip
     moments = []
 

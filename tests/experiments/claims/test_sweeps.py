@@ -6,7 +6,7 @@ import pytest
 from bn_keras.experiments import load
 from bn_keras.experiments.claims.claim import Found
 from bn_keras.experiments.claims.sweeps import build_sigmoid_network, divergence_notes, edge_notes, fresh
-from bn_keras.experiments.claims.training import last_trainer, train_curve
+from bn_keras.experiments.claims.training import last_trainer, train_curve, trainer_of
 from bn_keras.experiments.network import build_network
 from bn_keras.experiments.training_recipe import TrainingRecipe
 from tests.experiments.claims.planted_runs import planted_curve
@@ -23,9 +23,10 @@ def recipe(**changes):
 
 
 def test_a_trainer_that_is_used_again_starts_with_its_own_gain(digits):
+    trainer = trainer_of(recipe(), digits)
     train_curve(recipe(), digits)
     again = train_curve(recipe(initial_gain=30.0), digits)
-    assert len(last_trainer) == 1
+    assert trainer_of(recipe(), digits) is trainer
     last_trainer.clear()
     assert train_curve(recipe(initial_gain=30.0), digits) == again
     assert train_curve(recipe(), digits) != again
