@@ -5,9 +5,10 @@ import math
 import pytest
 
 from bn_keras.experiments import load
-from bn_keras.experiments.claims.c01_faster import CLAIM, EASY, HARD, OWN, SAME, paper_arm, speedup, speedups, target_of
+from bn_keras.experiments.claims.c01_faster import CLAIM, EASY, HARD, OWN, SAME, paper_arm, speedups
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form
 from bn_keras.experiments.claims.paper_arms import PAPER_ARMS, make_paper_network, recipe_of
+from bn_keras.experiments.claims.speedups import speedup, target_of
 from tests.experiments.claims.planted_runs import planted_curve, planted_measurements
 
 FORM = Form()
