@@ -18,6 +18,7 @@ from bn_keras.experiments.claims.sweeps import (
     ARMS,
     BATCH,
     NONE,
+    WITH,
     WORDS,
     distinct,
     edge_notes,
@@ -130,7 +131,7 @@ def judge(form: Form, found: Found) -> Finding:
     needed = ((OWN, HARD), (OWN, EASY), (BASELINE, HARD), (X5, HARD))
     clear = [key for key, gain in gains.items() if runs[key[0]]["norm"] == BATCH and gain.clear]
     verdict = HOLDS if set(needed) <= set(clear) else CONDITIONALLY if clear else FAILS
-    best = {WORDS[NONE]: runs[WORDS[NONE]]["learning_rate"], WORDS[BATCH]: runs[OWN]["learning_rate"]}
+    best = {WITH[NONE]: runs[WORDS[NONE]]["learning_rate"], WITH[BATCH]: runs[OWN]["learning_rate"]}
     return Finding(
         verdict,
         number=f"fewer steps: {words_of(gains[OWN, HARD])} at each arm's best rate, {words_of(gains[SAME, HARD])} at "

@@ -11,6 +11,7 @@ from bn_keras.experiments.claims.sweeps import (
     ARMS,
     BATCH,
     NONE,
+    WITH,
     WORDS,
     distinct,
     divergence_notes,
@@ -140,7 +141,7 @@ def judge(form: Form, found: Found) -> Finding:
     wider = [pair for pair in pairs if gained[pair] >= WIDER]
     verdict = HOLDS if len(wider) == len(pairs) else CONDITIONALLY if wider else FAILS
     best = {
-        f"of {WORDS_OF[network]} {WORDS[arm]}": chosen_rate(form, found, network, arm, 1.0)
+        f"of {WORDS_OF[network]} {WITH[arm]}": chosen_rate(form, found, network, arm, 1.0)
         for network in networks(form) for arm in ARMS
     }  # fmt: skip
     edges = [
@@ -148,7 +149,7 @@ def judge(form: Form, found: Found) -> Finding:
         for note in edge_notes({w: r for w, r in best.items() if f" {WORDS_OF[network]} " in w}, rates)
     ]  # fmt: skip
     ends = [
-        f"{WORDS_OF[network]} {WORDS[arm]}, {protocol}: the range reaches an end of the scales, so it may be wider."
+        f"{WORDS_OF[network]} {WITH[arm]}, {protocol}: the range reaches an end of the scales, so it may be wider."
         for (network, protocol, arm), row in rows.items() if {*range_of(row)} & {min(row), max(row)}
     ]  # fmt: skip
     return Finding(

@@ -10,6 +10,7 @@ from bn_keras.experiments.claims.sweeps import (
     ARMS,
     BATCH,
     NONE,
+    WITH,
     WORDS,
     build_sigmoid_network,
     distinct,
@@ -25,7 +26,7 @@ from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
 MLP = "mlp_sigmoid"
-WORDS_OF = {MLP: "MLP", "inception_small": "Inception", "vgg_small": "VGG"}
+WORDS_OF = {MLP: "the MLP", "inception_small": "Inception", "vgg_small": "VGG"}
 FIXED, OWN = "the rate 0.01", "each arm's best rate"
 FIXED_RATE = 0.01
 CHANCE = 0.1
@@ -127,7 +128,7 @@ def words_of(effects: dict[tuple[str, str], str]) -> str:
     """Which networks need batch norm, which ones it helps, and to which it makes no difference."""
     parts = []
     for what, verb in EFFECTS.items():
-        names = [f"the {WORDS_OF[network]} at {setting}" for (network, setting), own in effects.items() if own == what]
+        names = [f"{WORDS_OF[network]} at {setting}" for (network, setting), own in effects.items() if own == what]
         if names:
             parts.append(f"{verb} {' and '.join(names)}")
     return "; it ".join(parts)
@@ -145,7 +146,7 @@ def judge(form: Form, found: Found) -> Finding:
     mlp = rows[MLP, OWN]
     trains = "trains" if statistics.median(mlp[NONE]) > (CHANCE + statistics.median(mlp[BATCH])) / 2 else "fails"
     best = {
-        f"of the {WORDS_OF[network]} {WORDS[arm]}": chosen_rate(form, found, network, arm)
+        f"of {WORDS_OF[network]} {WITH[arm]}": chosen_rate(form, found, network, arm)
         for network in networks(form) for arm in ARMS
     }  # fmt: skip
     edges = tuple(

@@ -15,6 +15,7 @@ from bn_keras.experiments.claims.sweeps import (
     ARMS,
     BATCH,
     NONE,
+    WITH,
     WORDS,
     distinct,
     divergence_notes,
@@ -169,7 +170,7 @@ def judge(form: Form, found: Found) -> Finding:
             for (setting, arm), row in runs.items()
         ),
         conditions=words if verdict == CONDITIONALLY else "",
-        notes=edge_notes({WORDS[arm]: pairs[OWN][arm] for arm in ARMS}, rates(form)) + divergence_notes(found),
+        notes=edge_notes({WITH[arm]: pairs[OWN][arm] for arm in ARMS}, rates(form)) + divergence_notes(found),
     )  # fmt: skip
 
 

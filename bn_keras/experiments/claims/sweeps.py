@@ -15,6 +15,7 @@ from bn_keras.experiments.training_recipe import TrainingRecipe
 NONE, BATCH = "none", "batch"
 ARMS = (NONE, BATCH)
 WORDS = {NONE: "without norm", BATCH: "batch norm"}
+WITH = {NONE: "without norm", BATCH: "with batch norm"}
 ARM_STYLES = {WORDS[arm]: STYLES[arm] for arm in ARMS}
 
 

@@ -42,7 +42,7 @@ def test_the_finding_says_that_the_network_without_norm_trains_at_its_best_rate(
     finding = CLAIM.judge(FORM, measurements((0.97, 0.98), (0.1, 0.6)))
     assert "The MLP without norm trains at its best rate." in finding.because
     assert finding.conditions == (
-        "is needed by the MLP at the rate 0.01 and the Inception at each arm's best rate; it makes no difference to "
+        "is needed by the MLP at the rate 0.01 and Inception at each arm's best rate; it makes no difference to "
         "the MLP at each arm's best rate"
     )
 

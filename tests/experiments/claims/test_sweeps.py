@@ -54,8 +54,8 @@ def test_sigmoids_replace_every_relu_and_nothing_else(digits):
 
 
 def test_notes_name_rates_at_the_edge_and_runs_that_diverged():
-    assert edge_notes({"batch norm": 10.0, "without norm": 1.0}, (0.1, 1.0, 10.0)) == (
-        "The best learning rate batch norm is 10, at the end of the sweep.",
+    assert edge_notes({"with batch norm": 10.0, "without norm": 1.0}, (0.1, 1.0, 10.0)) == (
+        "The best learning rate with batch norm is 10, at the end of the sweep.",
     )
     cells = [{"norm": "none", "learning_rate": 3.0, "seed": seed} for seed in range(3)]
     found = Found((cell, planted_curve(diverged=cell["seed"] != 2)) for cell in cells)
