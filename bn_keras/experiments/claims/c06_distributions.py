@@ -51,7 +51,7 @@ def rates(form: Form) -> tuple[float, ...]:
 
 def arm_of(form: Form, arm: str) -> Cell:
     """The settings that all runs of an arm share."""
-    return {"data": data(form)[0], "norm": arm, "steps": 400 if form.quick else 20_000}
+    return {"data": data(form)[0], "norm": arm, "steps": 400 if form.quick else 12_000}
 
 
 def settings(form: Form, found: Found) -> dict[str, dict[str, float]]:
@@ -204,7 +204,7 @@ CLAIM = Claim(
     id="C6",
     title="With batch norm the distribution of a unit's input stays stable while the network trains",
     question="How far does the distribution of a unit's input move while the network trains?",
-    method="The paper's network on MNIST, plain SGD, batch 60, 20,000 steps. At 51 times the 15th, 50th and 85th "
+    method="The paper's network on MNIST, plain SGD, batch 60, 12,000 steps. At 51 times the 15th, 50th and 85th "
     "percentiles of the input of all 100 sigmoids of the last hidden layer, on the same 1,000 validation examples in "
     "training mode. The drift of a unit is the range of a percentile after the first tenth of the steps over the "
     "mean width (85th less 15th percentile), mean of the three; a run's drift is that of its median unit. Learning "
