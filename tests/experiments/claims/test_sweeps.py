@@ -18,7 +18,14 @@ def digits():
 
 
 def recipe(**changes):
-    fields = {"preset": "mlp_sigmoid", "data": "digits", "width": 0.2, "optimizer": "sgd", "learning_rate": 1.0}
+    fields = {
+        "preset": "mlp_sigmoid",
+        "data": "digits",
+        "width": 0.2,
+        "optimizer": "sgd",
+        "norm": None,
+        "learning_rate": 1.0,
+    }
     return TrainingRecipe(**fields | {"steps": 20, "evaluate_every": 10, "validation_examples": 300} | changes)
 
 
@@ -40,7 +47,7 @@ def test_a_run_ends_at_its_last_step_with_the_rate_of_a_longer_schedule(digits):
 
 
 def test_sigmoids_replace_every_relu_and_nothing_else(digits):
-    small = recipe(preset="vgg_small", width=0.0625)
+    small = recipe(preset="vgg_small", width=0.0625, norm="batch")
     plain, sigmoid = build_network(small, digits), build_sigmoid_network(small, digits)
     assert [weight.path for weight in plain.weights] == [weight.path for weight in sigmoid.weights]
     names = [layer.name for layer in plain.layers if type(layer).__name__ == "ReLU"]
@@ -49,7 +56,7 @@ def test_sigmoids_replace_every_relu_and_nothing_else(digits):
     image = np.full((1, 8, 8, 1), 7.0, "float32")
     hidden = sigmoid.get_layer("hidden_2_relu")
     below = type(sigmoid)(sigmoid.inputs, [hidden.input, hidden.output])
-    before, after = (value.numpy() for value in below(image))
+    before, after = (value.numpy() for value in below([image]))
     np.testing.assert_allclose(after, 1 / (1 + np.exp(-before)), rtol=1e-5)
 
 
