@@ -19,8 +19,8 @@ last_trainer: dict[tuple, Trainer] = {}
 
 
 def trainer_of(recipe: TrainingRecipe, data: Data, make_network: Callable = build_network) -> Trainer:
-    """A trainer; the last one where only the seed and the learning rate differ, as its steps are compiled."""
-    name = dataclasses.replace(recipe, seed=0, learning_rate=1.0).to_dict(), data.name, make_network
+    """A trainer; the last one where only the seed, the learning rate and the gain differ, as its steps are compiled."""
+    name = dataclasses.replace(recipe, seed=0, learning_rate=1.0, initial_gain=1.0).to_dict(), data.name, make_network
     if str(name) not in last_trainer:
         last_trainer.clear()
         keras.backend.clear_session()
@@ -37,6 +37,7 @@ def train_curve(
     *,
     make_network: Callable = build_network,
     observe: Callable[[Trainer, Evaluation], Values] | None = None,
+    last_step: int | None = None,
 ) -> Values:
     """Trains a recipe and returns its curve.
 
@@ -45,6 +46,7 @@ def train_curve(
         data: What `load` returns.
         make_network: As in `Trainer`.
         observe: Returns further values at each evaluation, before the first step too.
+        last_step: Ends the run before the schedule of the learning rate is through; `None` trains all steps.
 
     Returns:
         Lists `steps`, `accuracy` and `loss` (mean training loss since the evaluation before), one more for each value
@@ -59,6 +61,8 @@ def train_curve(
         row = {"steps": evaluation.step, "accuracy": round(evaluation.accuracy, 5), "loss": rounded(evaluation.loss)}
         for name, value in (row | (observe(trainer, evaluation) if observe else {})).items():
             curve.setdefault(name, []).append(value)
+        if evaluation.step == last_step:
+            break
     return curve | {
         "diverged_at": None,
         "train_accuracy": round(trainer.evaluate(trainer.data.train), 5),

@@ -1,0 +1,70 @@
+"""What the claims that sweep learning rates share."""
+
+import numpy as np
+import pytest
+
+from bn_keras.experiments import load
+from bn_keras.experiments.claims.claim import Found
+from bn_keras.experiments.claims.sweeps import build_sigmoid_network, divergence_notes, edge_notes, fresh
+from bn_keras.experiments.claims.training import last_trainer, train_curve, trainer_of
+from bn_keras.experiments.network import build_network
+from bn_keras.experiments.training_recipe import TrainingRecipe
+from tests.experiments.claims.planted_runs import planted_curve
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def recipe(**changes):
+    fields = {
+        "preset": "mlp_sigmoid",
+        "data": "digits",
+        "width": 0.2,
+        "optimizer": "sgd",
+        "norm": None,
+        "learning_rate": 1.0,
+    }
+    return TrainingRecipe(**fields | {"steps": 20, "evaluate_every": 10, "validation_examples": 300} | changes)
+
+
+def test_a_trainer_that_is_used_again_starts_with_its_own_gain(digits):
+    trainer = trainer_of(recipe(), digits)
+    train_curve(recipe(), digits)
+    again = train_curve(recipe(initial_gain=30.0), digits)
+    assert trainer_of(recipe(), digits) is trainer
+    last_trainer.clear()
+    assert train_curve(recipe(initial_gain=30.0), digits) == again
+    assert train_curve(recipe(), digits) != again
+
+
+def test_a_run_ends_at_its_last_step_with_the_rate_of_a_longer_schedule(digits):
+    long = recipe(steps=60, schedule="exponential")
+    curve = train_curve(long, digits, last_step=20)
+    assert curve["steps"] == [0, 10, 20]
+    assert curve["accuracy"] == train_curve(long, digits)["accuracy"][:3]
+
+
+def test_sigmoids_replace_every_relu_and_nothing_else(digits):
+    small = recipe(preset="vgg_small", width=0.0625, norm="batch")
+    plain, sigmoid = build_network(small, digits), build_sigmoid_network(small, digits)
+    assert [weight.path for weight in plain.weights] == [weight.path for weight in sigmoid.weights]
+    names = [layer.name for layer in plain.layers if type(layer).__name__ == "ReLU"]
+    assert names
+    assert all(sigmoid.get_layer(name).activation.__name__ == "sigmoid" for name in names)
+    image = np.full((1, 8, 8, 1), 7.0, "float32")
+    hidden = sigmoid.get_layer("hidden_2_relu")
+    below = type(sigmoid)(sigmoid.inputs, [hidden.input, hidden.output])
+    before, after = (value.numpy() for value in below([image]))
+    np.testing.assert_allclose(after, 1 / (1 + np.exp(-before)), rtol=1e-5)
+
+
+def test_notes_name_rates_at_the_edge_and_runs_that_diverged():
+    assert edge_notes({"with batch norm": 10.0, "without norm": 1.0}, (0.1, 1.0, 10.0)) == (
+        "The best learning rate with batch norm is 10, at the end of the sweep.",
+    )
+    cells = [{"norm": "none", "learning_rate": 3.0, "seed": seed} for seed in range(3)]
+    found = Found((cell, planted_curve(diverged=cell["seed"] != 2)) for cell in cells)
+    assert divergence_notes(found) == ("Diverged: without norm at 3 (2 runs).",)
+    assert len(fresh(found, norm="none")) == 2
