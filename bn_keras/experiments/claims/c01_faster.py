@@ -13,20 +13,10 @@ from bn_keras.experiments.claims.paper_arms import (
     train_paper_arm,
     training_seconds,
 )
+from bn_keras.experiments.claims.protocol import distinct, divergence_notes, edge_notes, fresh_cells, fresh_runs
 from bn_keras.experiments.claims.speedups import Speedup, speedup, target_of, times, words_of
-from bn_keras.experiments.claims.sweeps import (
-    ARMS,
-    BATCH,
-    NONE,
-    WITH,
-    WORDS,
-    distinct,
-    edge_notes,
-    fresh,
-    fresh_cells,
-    norm_of,
-)
 from bn_keras.experiments.claims.training import best_accuracy, best_rate, train_curve, tuning_cells
+from bn_keras.experiments.claims.two_arms import ARMS, BATCH, NONE, WITH, WORDS, norm_of
 from bn_keras.experiments.comparison.figure_style import SMALL, STYLES, ArmStyle, label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
 from bn_keras.lab.plot import SKY
@@ -113,8 +103,8 @@ def measure(cell: Cell, load) -> Values:
 
 def speedups(form: Form, found: Found) -> dict[tuple[str, str], Speedup]:
     """The speed-up of each arm of both parts, by arm and target."""
-    controlled = {name: fresh(found, **run) for name, run in controlled_runs(form, found).items()}
-    paper = {name: fresh(found, **run) for name, run in paper_runs(form, found).items()}
+    controlled = {name: fresh_runs(found, **run) for name, run in controlled_runs(form, found).items()}
+    paper = {name: fresh_runs(found, **run) for name, run in paper_runs(form, found).items()}
     own, inception = controlled[WORDS[NONE]], paper[INCEPTION]
     best = target_of(own)
     return {
@@ -131,7 +121,6 @@ def judge(form: Form, found: Found) -> Finding:
     needed = ((OWN, HARD), (OWN, EASY), (BASELINE, HARD), (X5, HARD))
     clear = [key for key, gain in gains.items() if runs[key[0]]["norm"] == BATCH and gain.clear]
     verdict = HOLDS if set(needed) <= set(clear) else CONDITIONALLY if clear else FAILS
-    best = {WITH[NONE]: runs[WORDS[NONE]]["learning_rate"], WITH[BATCH]: runs[OWN]["learning_rate"]}
     return Finding(
         verdict,
         number=f"fewer steps: {words_of(gains[OWN, HARD])} at each arm's best rate, {words_of(gains[SAME, HARD])} at "
@@ -141,15 +130,14 @@ def judge(form: Form, found: Found) -> Finding:
         rows=tuple(
             (name, target, f"{runs[name]['learning_rate']:g}", spread(gain.crossings, ",.0f"),
              words_of(gain), f"×{times(gain.ratio / gain.cost)}",
-             spread([best_accuracy(run) for run in fresh(found, **runs[name])]))
+             spread([best_accuracy(run) for run in fresh_runs(found, **runs[name])]))
             for (name, target), gain in gains.items()
         ),
         conditions=names_of(clear) if verdict == CONDITIONALLY else "",
         notes=(
-            *edge_notes(best, controlled_rates(form)),
-            *edge_notes({f"of {INCEPTION}": runs[INCEPTION]["learning_rate"]}, paper_rates(form)),
+            *edge_notes(found, sweeps_of(form)),
             *literature_notes(form, found),
-            *divergence_notes(runs, found),
+            *divergence_notes(found, name_of),
         ),
     )  # fmt: skip
 
@@ -168,7 +156,7 @@ def literature_notes(form: Form, found: Found) -> list[str]:
     """Whether Inception diverges at five times its rate, and stays at chance with sigmoids."""
     if form.quick:
         return []
-    runs = {name: fresh(found, **run) for name, run in paper_runs(form, found).items()}
+    runs = {name: fresh_runs(found, **run) for name, run in paper_runs(form, found).items()}
     lost = sum(bool(run["diverged_at"]) for run in runs["Inception-x5"])
     best = [best_accuracy(run) for run in runs["Inception-Sigmoid"]]
     return [
@@ -178,10 +166,15 @@ def literature_notes(form: Form, found: Found) -> list[str]:
     ]
 
 
-def divergence_notes(runs: dict[str, Cell], found: Found) -> list[str]:
-    """A note for each arm with runs that diverged."""
-    counts = {name: [bool(run["diverged_at"]) for run in fresh(found, **cell)] for name, cell in runs.items()}
-    return [f"{name}: {sum(lost)} of {len(lost)} runs diverged." for name, lost in counts.items() if any(lost)]
+def sweeps_of(form: Form) -> dict[str, tuple[Cell, tuple[float, ...]]]:
+    """The settings and the learning rates of the arms that are tuned."""
+    arms = {WITH[arm]: (controlled_arm(form, arm), controlled_rates(form)) for arm in ARMS}
+    return arms | {INCEPTION: (paper_arm(form, INCEPTION), paper_rates(form))}
+
+
+def name_of(cell: Cell) -> str:
+    """The arm of a cell of either part."""
+    return cell["arm"] if cell["part"] == PAPER else WITH[cell["norm"]]
 
 
 def draw(form: Form, found: Found):
@@ -190,10 +183,10 @@ def draw(form: Form, found: Found):
     draw_curves(left, form, found, controlled_runs(form, found), LEFT_STYLES)
     styles = {name: PAPER_ARMS[name].style for name in paper_names(form)}
     draw_curves(right, form, found, paper_runs(form, found), styles)
-    target = target_of(fresh(found, **controlled_runs(form, found)[WORDS[NONE]]))
+    target = target_of(fresh_runs(found, **controlled_runs(form, found)[WORDS[NONE]]))
     left.axhline(target, color=STYLES[NONE].color, linewidth=1, linestyle=":")
     right.axhline(
-        target_of(fresh(found, **paper_runs(form, found)[INCEPTION])), color=STYLES[NONE].color, linewidth=1,
+        target_of(fresh_runs(found, **paper_runs(form, found)[INCEPTION])), color=STYLES[NONE].color, linewidth=1,
         linestyle=":",
     )  # fmt: skip
     left.set_ylim(max(0.0, 1 - 8 * (1 - target)), None)
@@ -207,7 +200,7 @@ def draw(form: Form, found: Found):
 def draw_curves(axes, form: Form, found: Found, runs: dict[str, Cell], styles: dict[str, ArmStyle]) -> None:
     """Medians and ranges of the seeds of each arm that did not diverge, with a few markers."""
     for name, run in runs.items():
-        curves = [values for values in fresh(found, **run) if not values["diverged_at"]]
+        curves = [values for values in fresh_runs(found, **run) if not values["diverged_at"]]
         if not curves:
             continue
         style, steps = styles[name], curves[0]["steps"]

@@ -4,9 +4,18 @@ import statistics
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
-from bn_keras.experiments.claims.sweeps import ARM_STYLES, ARMS, BATCH, NONE, WORDS, divergence_notes, norm_of
-from bn_keras.experiments.claims.sweeps import test_accuracy as accuracy_of
+from bn_keras.experiments.claims.protocol import divergence_notes
 from bn_keras.experiments.claims.training import train_curve
+from bn_keras.experiments.claims.two_arms import (
+    ARM_STYLES,
+    ARMS,
+    BATCH,
+    NONE,
+    WORDS,
+    final_accuracy,
+    norm_of,
+    words_of_arm,
+)
 from bn_keras.experiments.comparison.figure_style import draw_open, height_of, label, legend, strip
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
@@ -54,7 +63,7 @@ def rates_of(found: Found) -> list[float]:
 def accuracies(found: Found, arm: str) -> dict[float, list[float]]:
     """The test accuracy of each seed, by learning rate."""
     return {
-        rate: [accuracy_of(values) for _, values in found.where(norm=arm, learning_rate=rate)]
+        rate: [final_accuracy(values) for _, values in found.where(norm=arm, learning_rate=rate)]
         for rate in rates_of(found)
     }
 
@@ -103,7 +112,7 @@ def judge(form: Form, found: Found) -> Finding:
             for arm in ARMS
         ),
         conditions="by one step of the sweep, half a decade" if verdict == CONDITIONALLY else "",
-        notes=notes + divergence_notes(found),
+        notes=notes + divergence_notes(found, words_of_arm),
     )  # fmt: skip
 
 

@@ -6,22 +6,19 @@ import statistics
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
-from bn_keras.experiments.claims.sweeps import (
+from bn_keras.experiments.claims.protocol import distinct, divergence_notes, edge_notes, fresh_cells, fresh_runs
+from bn_keras.experiments.claims.training import TUNING_SEED, best_rate, train_curve, tuning_cells
+from bn_keras.experiments.claims.two_arms import (
     ARM_STYLES,
     ARMS,
     BATCH,
     NONE,
     WITH,
     WORDS,
-    distinct,
-    divergence_notes,
-    edge_notes,
-    fresh,
-    fresh_cells,
+    final_accuracy,
     norm_of,
+    words_of_arm,
 )
-from bn_keras.experiments.claims.sweeps import test_accuracy as accuracy_of
-from bn_keras.experiments.claims.training import TUNING_SEED, best_rate, train_curve, tuning_cells
 from bn_keras.experiments.comparison.figure_style import label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
@@ -94,7 +91,7 @@ def at_one_rate(form: Form, found: Found, network: str, arm: str) -> dict[float,
     """The test accuracy of each fresh seed, by gain, at the best rate for the gain 1."""
     rate = chosen_rate(form, found, network, arm, 1.0)
     return {
-        gain: [accuracy_of(run) for run in fresh(found, **arm_of(form, network, arm, gain), learning_rate=rate)]
+        gain: [final_accuracy(run) for run in fresh_runs(found, **arm_of(form, network, arm, gain), learning_rate=rate)]
         for gain in (DECADES if form.quick else GAINS)
     }
 
@@ -103,7 +100,7 @@ def retuned(form: Form, found: Found, network: str, arm: str) -> dict[float, lis
     """The test accuracy of the tuning run at the best rate for each gain."""
     rates = {gain: chosen_rate(form, found, network, arm, gain) for gain in DECADES}
     return {
-        gain: [accuracy_of(found[arm_of(form, network, arm, gain) | {"learning_rate": rate, "seed": TUNING_SEED}])]
+        gain: [final_accuracy(found[arm_of(form, network, arm, gain) | {"learning_rate": rate, "seed": TUNING_SEED}])]
         for gain, rate in rates.items()
     }
 
@@ -140,14 +137,10 @@ def judge(form: Form, found: Found) -> Finding:
     gained = {pair: decades(rows[*pair, BATCH]) - decades(rows[*pair, NONE]) for pair in pairs}
     wider = [pair for pair in pairs if gained[pair] >= WIDER]
     verdict = HOLDS if len(wider) == len(pairs) else CONDITIONALLY if wider else FAILS
-    best = {
-        f"of {WORDS_OF[network]} {WITH[arm]}": chosen_rate(form, found, network, arm, 1.0)
-        for network in networks(form) for arm in ARMS
+    sweeps = {
+        f"{WORDS_OF[network]} {WITH[arm]}": (arm_of(form, network, arm, 1.0), rates)
+        for network, rates in networks(form).items() for arm in ARMS
     }  # fmt: skip
-    edges = [
-        note for network, rates in networks(form).items()
-        for note in edge_notes({w: r for w, r in best.items() if f" {WORDS_OF[network]} " in w}, rates)
-    ]  # fmt: skip
     ends = [
         f"{WORDS_OF[network]} {WITH[arm]}, {protocol}: the range reaches an end of the scales, so it may be wider."
         for (network, protocol, arm), row in rows.items() if {*range_of(row)} & {min(row), max(row)}
@@ -169,7 +162,7 @@ def judge(form: Form, found: Found) -> Finding:
         ),
         conditions="wider for " + "; ".join(f"{WORDS_OF[network]}, {protocol}" for network, protocol in wider)
         if verdict == CONDITIONALLY else "",
-        notes=(*edges, *ends, *divergence_notes(found)),
+        notes=(*edge_notes(found, sweeps), *ends, *divergence_notes(found, words_of_arm)),
     )  # fmt: skip
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
-from bn_keras.experiments.claims.sweeps import (
+from bn_keras.experiments.claims.protocol import distinct, divergence_notes, edge_notes, fresh_cells, fresh_runs
+from bn_keras.experiments.claims.training import best_rate, train_curve, tuning_cells
+from bn_keras.experiments.claims.two_arms import (
     ARM_STYLES,
     ARMS,
     BATCH,
@@ -13,15 +15,10 @@ from bn_keras.experiments.claims.sweeps import (
     WITH,
     WORDS,
     build_sigmoid_network,
-    distinct,
-    divergence_notes,
-    edge_notes,
-    fresh,
-    fresh_cells,
+    final_accuracy,
     norm_of,
+    words_of_arm,
 )
-from bn_keras.experiments.claims.sweeps import test_accuracy as accuracy_of
-from bn_keras.experiments.claims.training import best_rate, train_curve, tuning_cells
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
@@ -113,7 +110,7 @@ def measure(cell: Cell, load: Callable) -> dict:
 
 def accuracies(found: Found, pair: dict[str, Cell]) -> dict[str, list[float]]:
     """The test accuracy of each fresh seed of both arms."""
-    return {arm: [accuracy_of(values) for values in fresh(found, **pair[arm])] for arm in ARMS}
+    return {arm: [final_accuracy(values) for values in fresh_runs(found, **pair[arm])] for arm in ARMS}
 
 
 def effect(rows: dict[str, list[float]]) -> str:
@@ -145,14 +142,10 @@ def judge(form: Form, found: Found) -> Finding:
     words = words_of(effects)
     mlp = rows[MLP, OWN]
     trains = "trains" if statistics.median(mlp[NONE]) > (CHANCE + statistics.median(mlp[BATCH])) / 2 else "fails"
-    best = {
-        f"of {WORDS_OF[network]} {WITH[arm]}": chosen_rate(form, found, network, arm)
-        for network in networks(form) for arm in ARMS
+    sweeps = {
+        f"{WORDS_OF[network]} {WITH[arm]}": (arm_of(form, network, arm, "tuning"), plan["rates"])
+        for network, plan in networks(form).items() for arm in ARMS
     }  # fmt: skip
-    edges = tuple(
-        note for network, plan in networks(form).items()
-        for note in edge_notes({w: r for w, r in best.items() if f" {WORDS_OF[network]} " in w}, plan["rates"])
-    )  # fmt: skip
     return Finding(
         verdict,
         number=f"MLP at 0.01: {spread(rows[MLP, FIXED][NONE])} without norm, {spread(rows[MLP, FIXED][BATCH])} with; "
@@ -165,7 +158,7 @@ def judge(form: Form, found: Found) -> Finding:
             for network, setting in pairs for arm in ARMS
         ),
         conditions=words if verdict == CONDITIONALLY else "",
-        notes=edges + divergence_notes(found),
+        notes=edge_notes(found, sweeps) + divergence_notes(found, words_of_arm),
     )  # fmt: skip
 
 
@@ -175,7 +168,7 @@ def draw(form: Form, found: Found):
     figure, panels = new_figure(form, "sigmoids with and without batch norm", len(pairs), sharey=True)
     for axes, ((network, setting), pair) in zip(panels, pairs.items(), strict=True):
         for arm in ARMS:
-            runs = [values for values in fresh(found, **pair[arm]) if not values["diverged_at"]]
+            runs = [values for values in fresh_runs(found, **pair[arm]) if not values["diverged_at"]]
             if runs:
                 style = ARM_STYLES[WORDS[arm]]
                 rows = list(zip(*(run["accuracy"] for run in runs), strict=True))

@@ -10,22 +10,19 @@ import tensorflow as tf
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import new_figure, spread
-from bn_keras.experiments.claims.sweeps import (
+from bn_keras.experiments.claims.protocol import distinct, divergence_notes, edge_notes, fresh_cells, fresh_runs
+from bn_keras.experiments.claims.training import best_rate, train_curve, tuning_cells
+from bn_keras.experiments.claims.two_arms import (
     ARM_STYLES,
     ARMS,
     BATCH,
     NONE,
     WITH,
     WORDS,
-    distinct,
-    divergence_notes,
-    edge_notes,
-    fresh,
-    fresh_cells,
+    final_accuracy,
     norm_of,
+    words_of_arm,
 )
-from bn_keras.experiments.claims.sweeps import test_accuracy as accuracy_of
-from bn_keras.experiments.claims.training import best_rate, train_curve, tuning_cells
 from bn_keras.experiments.comparison.figure_style import STYLES, label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
@@ -145,7 +142,7 @@ def drift(curves: np.ndarray, steps: np.ndarray) -> dict:
 
 def runs_of(form: Form, found: Found, setting: str, arm: str) -> list[dict]:
     """The fresh runs of an arm in a setting."""
-    return fresh(found, **arm_of(form, arm), learning_rate=settings(form, found)[setting][arm])
+    return fresh_runs(found, **arm_of(form, arm), learning_rate=settings(form, found)[setting][arm])
 
 
 def drifts(runs: list[dict], name: str = "drift") -> list[float]:
@@ -170,14 +167,14 @@ def judge(form: Form, found: Found) -> Finding:
         columns=("setting", "arm", "learning rate", "drift", "way", "test accuracy"),
         rows=tuple(
             (setting, WORDS[arm], f"{pairs[setting][arm]:g}", spread(drifts(row), ".2f"),
-             spread(drifts(row, "variation"), ".2f"), spread([accuracy_of(run) for run in row]))
+             spread(drifts(row, "variation"), ".2f"), spread([final_accuracy(run) for run in row]))
             for (setting, arm), row in runs.items()
         ),
         conditions=words if verdict == CONDITIONALLY else "",
         notes=(
             BY_CONSTRUCTION,
-            *edge_notes({WITH[arm]: pairs[OWN][arm] for arm in ARMS}, rates(form)),
-            *divergence_notes(found),
+            *edge_notes(found, {WITH[arm]: (arm_of(form, arm), rates(form)) for arm in ARMS}),
+            *divergence_notes(found, words_of_arm),
         ),
     )  # fmt: skip
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import keras
 
 from bn_keras.experiments.claims.claim import Cell
-from bn_keras.experiments.claims.sweeps import BATCH, NONE, build_sigmoid_network, norm_of
 from bn_keras.experiments.claims.training import train_curve
+from bn_keras.experiments.claims.two_arms import BATCH, NONE, build_sigmoid_network, norm_of
 from bn_keras.experiments.comparison.figure_style import ArmStyle
 from bn_keras.experiments.data import Data
 from bn_keras.experiments.network import build_network

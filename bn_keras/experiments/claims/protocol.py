@@ -1,8 +1,8 @@
 """The protocol of every arm: tune the learning rate, then train with fresh seeds; and what a reader has to know."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bn_keras.experiments.claims.claim import Cell, Found, Values
+from bn_keras.experiments.claims.claim import Cell, Found, Values, key_of
 from bn_keras.experiments.claims.training import TUNING_SEED, best_rate, tuning_cells
 
 
@@ -21,15 +21,20 @@ def tuned_cells(found: Found, arm: Cell, rates: Sequence[float], seeds: int) -> 
     return tuning + fresh_cells(arm, best_rate(found, rates, **arm), seeds)
 
 
-def fresh_cells(arm: Cell, rate: float, seeds: int) -> list[Cell]:
+def fresh_cells(arm: Cell, learning_rate: float, seeds: int) -> list[Cell]:
     """The runs of an arm with a learning rate and fresh seeds."""
     first = TUNING_SEED + 1
-    return [arm | {"learning_rate": rate, "seed": seed} for seed in range(first, first + seeds)]
+    return [arm | {"learning_rate": learning_rate, "seed": seed} for seed in range(first, first + seeds)]
 
 
 def fresh_runs(found: Found, **settings) -> list[Values]:
     """The measurements with these settings and a fresh seed."""
     return [values for cell, values in found.where(**settings) if cell["seed"] != TUNING_SEED]
+
+
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """Each cell once: two arms may share a run."""
+    return list({key_of(cell): cell for cell in cells}.values())
 
 
 def edge_notes(found: Found, sweeps: Mapping[str, tuple[Cell, Sequence[float]]]) -> tuple[str, ...]:
@@ -44,7 +49,7 @@ def edge_notes(found: Found, sweeps: Mapping[str, tuple[Cell, Sequence[float]]])
         rate = best_rate(found, rates, **arm)
         if rate in (min(rates), max(rates)):
             at_edges.append(f"{name} ({rate:g}, the {'lowest' if rate == min(rates) else 'highest'})")
-    return (f"The best learning rate lies at an edge of the sweep for {', '.join(at_edges)}.",) if at_edges else ()
+    return (f"The best learning rate lies at an edge of the sweep: {', '.join(at_edges)}.",) if at_edges else ()
 
 
 def divergence_notes(found: Found, name_of: Callable[[Cell], str]) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ import pytest
 
 from bn_keras.experiments import load
 from bn_keras.experiments.claims.claim import Found
-from bn_keras.experiments.claims.sweeps import build_sigmoid_network, divergence_notes, edge_notes, fresh
+from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs
 from bn_keras.experiments.claims.training import last_trainer, train_curve, trainer_of
+from bn_keras.experiments.claims.two_arms import build_sigmoid_network, words_of_arm
 from bn_keras.experiments.network import build_network
 from bn_keras.experiments.training_recipe import TrainingRecipe
 from tests.experiments.claims.planted_runs import planted_curve
@@ -61,10 +62,15 @@ def test_sigmoids_replace_every_relu_and_nothing_else(digits):
 
 
 def test_notes_name_rates_at_the_edge_and_runs_that_diverged():
-    assert edge_notes({"with batch norm": 10.0, "without norm": 1.0}, (0.1, 1.0, 10.0)) == (
-        "The best learning rate with batch norm is 10, at the end of the sweep.",
+    rates = (0.1, 1.0, 10.0)
+    best = {"none": 1.0, "batch": 10.0}
+    cells = [{"norm": arm, "learning_rate": rate, "seed": 0} for arm in best for rate in rates]
+    tuned = Found((cell, planted_curve(0.9 if cell["learning_rate"] == best[cell["norm"]] else 0.5)) for cell in cells)
+    sweeps = {f"arm {arm}": ({"norm": arm}, rates) for arm in best}
+    assert edge_notes(tuned, sweeps) == (
+        "The best learning rate lies at an edge of the sweep: arm batch (10, the highest).",
     )
     cells = [{"norm": "none", "learning_rate": 3.0, "seed": seed} for seed in range(3)]
     found = Found((cell, planted_curve(diverged=cell["seed"] != 2)) for cell in cells)
-    assert divergence_notes(found) == ("Diverged: without norm at 3 (2 runs).",)
-    assert len(fresh(found, norm="none")) == 2
+    assert divergence_notes(found, words_of_arm) == ("2 of 3 runs diverged: without norm at 3 (seeds 0, 1).",)
+    assert len(fresh_runs(found, norm="none")) == 2
