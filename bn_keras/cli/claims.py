@@ -67,7 +67,7 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
         )
         show(chosen, results)
         paths = [path for claim in chosen for path in draw(claim, results[claim.id])]
-        page = write_page(results, out)
+        page = write_page([(claim, results[claim.id]) for claim in chosen], out)
     pictures = [f"  {path}" for path in paths if path.suffix == ".png"]
     click.echo("\n" + "\n".join(["Pictures:", *pictures, "Page:", f"  {page}"]))
 

@@ -47,7 +47,8 @@ def test_all_claims_are_measured_judged_and_drawn(two_claims, tmp_path):
         "measurement 1 of 4: C8, arm planted, seed 0: ",
         "measurement 6 of 6: C9, arm planted, seed 2: ",
         "The verdicts",
-        "The squares add up to five holds 5 five",
+        "The squares add up to five holds 5",
+        "Published: five",
         "Another",
         "holds under",
         "C8: The squares add up to 5.",
@@ -57,7 +58,8 @@ def test_all_claims_are_measured_judged_and_drawn(two_claims, tmp_path):
     ):
         assert words in words_of(printed), words
     made = {path.name for path in (tmp_path / "out").iterdir()}
-    assert made == {f"{name}.{suffix}" for name in ("C8", "C9") for suffix in ("json", "png", "svg")}
+    files = {f"{name}.{suffix}" for name in ("C8", "C9") for suffix in ("json", "png", "svg")}
+    assert made == files | {"index.html"}
     assert json.loads((tmp_path / "out" / "C8.json").read_text())["form"] == {"quick": True, "images": "cifar10"}
     assert "drawn from C8.json, sha256 " in (tmp_path / "out" / "C8.svg").read_text(encoding="utf-8")
 

@@ -3,9 +3,8 @@
 import os
 import pathlib
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from bn_keras.experiments.claims.catalog import MODULES, claim_named
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Claim, Finding, Form
 from bn_keras.experiments.claims.stored import FILE, Stored
 from bn_keras.lab.html import (
@@ -32,19 +31,18 @@ PAGE = "index.html"
 KINDS = {HOLDS: GOOD, CONDITIONALLY: PARTLY, FAILS: BAD}
 
 
-def write_page(results: Mapping[str, Stored], folder: str | os.PathLike) -> pathlib.Path:
+def write_page(measured: Iterable[tuple[Claim, Stored]], folder: str | os.PathLike) -> pathlib.Path:
     """Writes the results of claims as one HTML page.
 
     Args:
-        results: The complete measurements by the id of the claim, as `measure_claims` returns them.
+        measured: The claims, each with its complete measurements.
         folder: Where the page goes; `write_page` creates it.
 
     Returns:
         The path of the page, `folder/index.html`. The same results give the same bytes.
     """
-    ids = [name for name in MODULES if name in results]
     path = pathlib.Path(folder) / PAGE
-    write_whole(path, to_html(page_of((claim_named(name), results[name]) for name in ids)))
+    write_whole(path, to_html(page_of(measured)))
     return path
 
 
@@ -109,6 +107,7 @@ def section_id(claim: Claim) -> str:
 def command_of(claim: Claim, form: Form) -> str:
     """The command that measures a claim again.
 
+    >>> from bn_keras.experiments.claims.catalog import claim_named
     >>> command_of(claim_named("C8"), Form(quick=True))
     'bn-keras claims C8 --quick'
     """

@@ -50,7 +50,7 @@ def test_half_the_way_from_chance_counts_as_learning():
 def test_a_note_says_that_the_sweep_ended_first_and_what_diverged():
     notes = " ".join(CLAIM.judge(FORM, learns_until(3.0, 10.0)).notes)
     assert "at least 10" in notes
-    assert "without norm at 10 (3 runs)" in notes
+    assert "without norm at 10 (seeds 0, 1, 2)" in notes
 
 
 def test_a_network_without_norm_diverges_at_a_large_rate_and_learns_at_a_small_one():

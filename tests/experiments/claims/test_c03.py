@@ -74,7 +74,7 @@ def test_a_diverged_seed_ends_the_range():
     )
     finding = CLAIM.judge(FORM, found)
     assert all("0.01 to 300" in row for row in finding.rows if row[1] == "one rate")
-    assert any("Diverged" in note for note in finding.notes)
+    assert any("diverged" in note for note in finding.notes)
 
 
 def test_the_figure_draws():

@@ -50,7 +50,7 @@ def test_the_finding_says_that_the_network_without_norm_trains_at_its_best_rate(
 def test_runs_that_diverge_count_as_zero_and_are_named():
     finding = CLAIM.judge(FORM, measurements((0.97, 0.98), (0.6, 0.6), diverged=True))
     assert finding.verdict == HOLDS
-    assert any("without norm" in note and "Diverged" in note for note in finding.notes)
+    assert any("without norm" in note and "diverged" in note for note in finding.notes)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_run_that_diverged_counts_as_a_miss_and_is_noted():
 def test_a_best_rate_at_the_edge_is_noted():
     notes = planted(best=0.3).notes
     (note,) = notes
-    assert "at an edge of the sweep for none with batches of 32 (0.3, the highest), dropout" in note
+    assert "at an edge of the sweep: none with batches of 32 (0.3, the highest), dropout" in note
 
 
 def test_fresh_runs_have_the_rate_that_tuning_chose():

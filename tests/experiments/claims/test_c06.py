@@ -48,7 +48,7 @@ def test_a_diverged_run_has_an_infinite_drift():
     finding = CLAIM.judge(FORM, measurements((3, 1), (3, 1), (3, 1), diverged=True))
     assert finding.verdict == FAILS
     assert any("never" in cell for row in finding.rows for cell in row)
-    assert any("Diverged" in note for note in finding.notes)
+    assert any("diverged" in note for note in finding.notes)
 
 
 def test_the_percentiles_are_those_of_the_normalized_input_and_leave_the_moving_statistics_alone():

@@ -39,10 +39,13 @@ def test_a_section_has_everything_that_a_reader_checks(document):
 
 
 def test_the_same_results_give_the_same_bytes_in_a_file(tmp_path):
-    first, second = (write_page({"C8": stored()}, tmp_path / name) for name in ("first", "new/second"))
+    first, second = (write_page([(c08_explosion.CLAIM, stored())], tmp_path / name) for name in ("first", "new/second"))
     assert first == tmp_path / "first" / "index.html"
     assert first.read_bytes() == second.read_bytes()
-    assert first.read_bytes() != write_page({"C8": stored(images="other")}, tmp_path / "third").read_bytes()
+    assert (
+        first.read_bytes()
+        != write_page([(c08_explosion.CLAIM, stored(images="other"))], tmp_path / "third").read_bytes()
+    )
 
 
 def test_only_small_measurements_are_called_sketches(document):
