@@ -119,7 +119,8 @@ def tensor_or_none(weight: keras.Variable | None) -> tf.Tensor | None:
     return None if weight is None else tf.convert_to_tensor(weight)
 
 
-def float_tensor(inputs: tf.Tensor) -> tf.Tensor:
+def float_tensor(inputs: tf.Tensor | tf.Variable) -> tf.Tensor:
+    inputs = tf.convert_to_tensor(inputs)  # a compiled branch takes tensors, not variables
     return inputs if inputs.dtype.is_floating else tf.cast(inputs, tf.float32)
 
 

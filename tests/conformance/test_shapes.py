@@ -61,3 +61,17 @@ def test_shape_inference(case):
     outputs = layer(inputs)
     assert outputs.shape == inputs.shape
     assert outputs.dtype == "bfloat16"
+
+
+@every([case for case in CASES if not case.variant])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_variable_is_an_input_like_a_tensor(random, case, training):
+    x, dy = data(case, random)
+    layer = ready(case.make(), case, random)
+    state = layer.get_weights()
+    truth = outcome(layer, x, dy, training)
+    layer.set_weights(state)
+    variable = tf.Variable(x)
+    with tf.GradientTape() as tape:
+        y = layer(variable, training=training)
+    all_equal([y, tape.gradient(y, variable, dy)], truth[:2])
