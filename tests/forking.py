@@ -58,7 +58,6 @@ class Forked:
 
 def run(arguments, environment, printed):
     """Runs a script as `python -I` does, in this process, and ends it."""
-    os.setsid()
     os.environ.clear()
     os.environ.update(environment)
     output = os.open(printed, os.O_WRONLY | os.O_CREAT)
@@ -88,6 +87,7 @@ def serve():
             importlib.import_module(name)
     for line in sys.stdin:
         pid = os.fork()
+        os.setpgid(pid, pid)  # in both processes, so that the group exists before anyone can kill it
         if pid == 0:
             run(**json.loads(line))
         print(pid, flush=True)
