@@ -117,7 +117,7 @@ def test_another_form_is_refused_on_resume(tmp_path):
 
 
 CHANGED = {
-    "rule": ({"rule": "Holds if the sum is odd."}, "rule was 'Holds if they add up to five.' and is now 'Holds if the "),
+    "rule": ({"rule": "Holds if odd."}, "rule was 'Holds if they add up to five.' and is now 'Holds if odd.'"),
     "method": ({"method": "Four seeds."}, "method was 'Three seeds.' and is now 'Four seeds.'"),
     "settings": ({"settings": {"momentum": 0.9, "batch": 60}}, "momentum was 0.99 and is now 0.9"),
 }
