@@ -28,8 +28,10 @@ from bn_keras.lab.plot import svg
 from bn_keras.lab.results import write_whole
 
 PAGE = "index.html"
-INTERVALS = """A measured figure is the median over the seeds, with the lowest and the highest seed in parentheses,
-unless the method of its claim names another interval."""
+INTERVALS = (
+    "A measured figure is the median over the seeds, with the lowest and the highest seed in parentheses, unless the "
+    "method of its claim names another interval."
+)
 KINDS = {HOLDS: GOOD, CONDITIONALLY: PARTLY, FAILS: BAD}
 
 
