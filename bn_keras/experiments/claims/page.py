@@ -12,12 +12,14 @@ from bn_keras.lab.html import (
     GOOD,
     PARTLY,
     Code,
+    Command,
     Details,
     Facts,
     Items,
     Link,
     Mark,
     Page,
+    Paragraph,
     Picture,
     Section,
     Table,
@@ -56,13 +58,16 @@ def page_of(measured: Iterable[tuple[Claim, Stored]]) -> Page:
     rows = tuple(
         (
             Link(claim.id, section_id(claim)), claim.title, mark_of(finding), finding.number, claim.literature,
-            command_of(claim, stored.form),
+            Command(command_of(claim, stored.form)),
         )
         for claim, stored, finding in judged
     )  # fmt: skip
-    caption = f"Each claim with its verdict, the published figures, and the command that measures it. {INTERVALS}"
+    caption = "Each claim with its verdict, the measured and the published figures, and the command that measures it"
     table = Table(caption, ("id", "claim", "verdict", "measured", "published", "command"), rows)
-    sections = (Section("verdicts", "Verdicts", (table,)), *(claim_section(*each) for each in judged))
+    sections = (
+        Section("verdicts", "Verdicts", (table, Paragraph(INTERVALS))),
+        *(claim_section(*each) for each in judged),
+    )
     lead = lead_of([stored.form for _, stored, _ in judged])
     return Page("Claims about normalization", lead, sections, contents=False)
 
