@@ -53,6 +53,12 @@ def test_the_first_code_installs_what_is_missing(path):
     assert "%pip install" in first
 
 
+@every(NOTEBOOKS)
+def test_a_notebook_shows_a_stored_result_first(path):
+    _, first, *_ = (cell.source for cell in read(path).cells if cell.cell_type == "code")
+    assert "read_shipped(" in first
+
+
 @every(LESSONS)
 def test_a_lesson_lets_the_reader_predict(path):
     cells = read(path).cells

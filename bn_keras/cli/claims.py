@@ -10,7 +10,7 @@ EXAMPLES = """\b
 Examples:
   bn-keras claims --list                            the claims and their ids
   bn-keras claims C8 C12 --quick                    two claims on small sizes, about a minute, no network
-  bn-keras claims --data-dir data --out claims      all claims in full: several hours of one core
+  bn-keras claims --data-dir data --out claims      all claims in full: about 90 minutes on two cores
   bn-keras claims --out claims --resume             continue after an interruption
 """
 COLUMNS = ("id", "claim", "verdict", "number")
@@ -94,12 +94,13 @@ def measure(chosen, out, *, form, data_dir, jobs, resume):
 def show(chosen, results):
     """Prints the table of the verdicts, then the reasons, conditions and notes of each claim."""
     from bn_keras.cli.terminal import console, print_table
+    from bn_keras.experiments.claims.stored import finding_of
 
     terminal = console()
-    findings = {claim: claim.judge(results[claim.id].form, results[claim.id].found) for claim in chosen}
-    rows = [(claim.id, claim.title, finding.verdict, finding.number) for claim, finding in findings.items()]
+    findings = [(claim, finding_of(claim, results[claim.id])) for claim in chosen]
+    rows = [(claim.id, claim.title, finding.verdict, finding.number) for claim, finding in findings]
     print_table(terminal, "The verdicts", COLUMNS, rows)
-    for claim, finding in findings.items():
+    for claim, finding in findings:
         terminal.print(f"{claim.id}: {finding.because}", markup=False)
         terminal.print(f"  Published: {claim.literature}", markup=False)
         if finding.conditions:

@@ -2,7 +2,8 @@
 
 from bn_keras.experiments.claims.catalog import all_claims
 from bn_keras.experiments.claims.claim import Claim, Finding
-from bn_keras.experiments.claims.stored import Stored, read_claim
+from bn_keras.experiments.claims.page import INTERVALS, command_of
+from bn_keras.experiments.claims.stored import Stored, finding_of, read_claim
 from bn_keras.lab import plot
 from bn_keras.lab.markdown import facts, table
 from bn_keras.lab.results import digest_of
@@ -31,12 +32,11 @@ def figure_of(claim: Claim, stored: Stored) -> str:
 
 def page_text(claims: list[tuple[Claim, Stored]]) -> str:
     """All claims on one page."""
-    hours = sum(stored.seconds for _, stored in claims) / 3600
-    first = claims[0][1].results
+    minutes = sum(stored.seconds for _, stored in claims) / 60
     return f"""# The claims about normalization
 
 Each claim has an experiment that one command runs, and a rule that was written before the run. The rule gives the
-verdict. A figure is the median over the seeds, with the lowest and the highest in parentheses.
+verdict. {INTERVALS}
 
 ```
 bn-keras claims --quick        # a sketch of all claims on 8×8 digits, no network
@@ -45,18 +45,31 @@ bn-keras claims C8             # one claim, in full
 
 {verdict_table(claims, "")}
 
-All runs together took {hours:.1f} hours of one core. Machine: {facts(first["machine"])}; {facts(first["versions"])}.
+All runs together took {minutes:,.0f} minutes of one core.
+
+{table(("measured on", "with", "claims"), machines(claims))}
 
 {"".join(section(claim, stored) for claim, stored in claims)}"""
+
+
+def machines(claims: list[tuple[Claim, Stored]]) -> list[tuple[str, str, str]]:
+    """Each machine with its versions, and the claims that were measured there."""
+    ids: dict[tuple[str, str], list[str]] = {}
+    for claim, stored in claims:
+        place = facts(stored.results["machine"]), facts(stored.results["versions"])
+        ids.setdefault(place, []).append(claim.id)
+    return [(*place, ", ".join(names)) for place, names in ids.items()]
 
 
 def verdict_table(claims: list[tuple[Claim, Stored]], page: str) -> str:
     """A row for each claim, linked to its section."""
     rows = []
     for claim, stored in claims:
-        finding = claim.judge(stored.form, stored.found)
-        rows.append((f"[{claim.id}]({page}#{claim.id.lower()})", claim.title, verdict_text(finding), finding.number))
-    return table(("", "claim", "verdict", "measured"), rows)
+        finding = finding_of(claim, stored)
+        link = f"[{claim.id}]({page}#{claim.id.lower()})"
+        command = f"`{command_of(claim, stored.form)}`"
+        rows.append((link, claim.title, verdict_text(finding), finding.number, command))
+    return table(("", "claim", "verdict", "measured", "command"), rows)
 
 
 def verdict_text(finding: Finding) -> str:
@@ -67,8 +80,7 @@ def verdict_text(finding: Finding) -> str:
 
 def section(claim: Claim, stored: Stored) -> str:
     """A claim on the page."""
-    finding = claim.judge(stored.form, stored.found)
-    images = f" --images {stored.form.images}" if stored.form.images in claim.data(stored.form) else ""
+    finding = finding_of(claim, stored)
     notes = "".join(f"\n- {note}" for note in finding.notes)
     return f"""<a id="{claim.id.lower()}"></a>
 
@@ -90,6 +102,6 @@ def section(claim: Claim, stored: Stored) -> str:
 | refuted by | {claim.refuted_by} |
 | published | {claim.literature} |
 | source | {claim.source} |
-| command | `bn-keras claims {claim.id}{images}`, {stored.seconds / 60:.0f} minutes of one core |
+| command | `{command_of(claim, stored.form)}`, {stored.seconds / 60:.0f} minutes of one core |
 
 """

@@ -126,8 +126,7 @@ def judge(form: Form, found: Found) -> Finding:
     coupled = all(worst["none"][name] > 0.01 for name in ("output", "gradient", "orthogonality"))
     speedups = halfspaces.speedups(form, found)
     faster = [condition for condition, ratios in speedups.items() if min(ratios) > 1]
-    decoupled = exact and coupled
-    verdict = FAILS if not decoupled else HOLDS if len(faster) == len(speedups) else CONDITIONALLY
+    verdict = FAILS if not (exact and coupled and faster) else HOLDS if len(faster) == len(speedups) else CONDITIONALLY
     rows = [(words, *(f"{worst[arm][name]:.2g}" for arm in STYLES)) for name, words in MEASURED.items()]
     rows += halfspaces.rows(form, found)
     hardest = max(speedups)
@@ -148,19 +147,14 @@ def judge(form: Form, found: Found) -> Finding:
         f"{usable['none']} without.",
         columns=("measured", *STYLES),
         rows=tuple(rows),
-        conditions=conditions_of(faster) if verdict == CONDITIONALLY else "",
+        conditions=f"half-spaces are learned faster in every run only at condition number {', '.join(map(str, faster))}"
+        if verdict == CONDITIONALLY
+        else "",
         notes=(
             f"With the default ε of 0.001, short weights are coupled again: the cosine reaches {tiny:.2g}.",
             *halfspaces.notes(form, found),
         ),
     )
-
-
-def conditions_of(faster: list[int]) -> str:
-    """Where the claim holds."""
-    if not faster:
-        return "length and direction are decoupled, but half-spaces are not learned faster in every run"
-    return f"half-spaces are learned faster in every run only at condition number {', '.join(map(str, faster))}"
 
 
 def draw(form: Form, found: Found):
@@ -188,9 +182,11 @@ CLAIM = Claim(
     rule="Decoupled: in every run with batch norm and layer norm the output, c times the gradient, the path at c² "
     "times the learning rate and the growth of ‖w‖² agree to 1e-8, and the cosine of weights and gradient is below "
     "1e-8; without norm, output, gradient and cosine are off by more than 0.01. Faster: every seed needs fewer steps "
-    "with batch norm. Holds if decoupled, and faster at all condition numbers. Holds under conditions if decoupled. "
-    "Does not hold otherwise.",
-    refuted_by="A gradient with a part along the weights although ε is 0.",
+    "with batch norm; with 7 seeds (sketch: 3) chance does this once in 128 times. Holds if decoupled, and faster at "
+    "all condition numbers. Holds under conditions if decoupled, and faster at one of them or more. Does not hold "
+    "otherwise.",
+    refuted_by="A gradient with a part along the weights although ε is 0, or half-spaces that are learned no faster at "
+    "any condition number.",
     literature="The identities are exact. With Gaussian inputs normalized gradient descent converges linearly on "
     "half-spaces, where the bound for plain gradient descent is sublinear.",
     source="Kohler et al. 2018, Exponential convergence rates for Batch Normalization, arXiv 1805.10694",
@@ -202,4 +198,8 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
-)
+    settings={
+        "factors": FACTORS, "steps": STEPS, "learning rate": LEARNING_RATE, "lengths": LENGTHS,
+        "epsilon": DEFAULT_EPSILON, **halfspaces.SETTINGS,
+    },
+)  # fmt: skip

@@ -10,20 +10,30 @@ from bn_keras.experiments.comparison.figure_style import STYLES, label, legend
 from bn_keras.experiments.training_recipe import training_recipe
 
 SMALLEST = 2
+# The norms that the rule compares; they have more seeds than the others.
+COMPARED = ("batch", "layer")
 # Ghost batch norm: every so many examples are normalized by themselves.
 GHOST = 16
+GROUPS = 4
+# The momentum of moving averages for batches of 64: they forget as much per example, whatever the batch size.
+MOMENTUM = 0.9
 RENORM_CLIPPING = {"rmax": 3.0, "rmin": 1 / 3, "dmax": 5.0}
 # Learning rates for batches of 64; that of other batches is scaled by the square root of their size.
 RATES = (0.01, 0.03, 0.1, 0.3)
 # An accuracy counts so many examples at most, as batches of 2 take long enough.
 EVALUATED = 4_000
-# Two mean accuracies are the same within a percentage point.
+# Batch norm is level up to this difference of two mean accuracies.
 SAME = 0.01
 
 
 def data(form: Form) -> tuple[str, ...]:
     """The digits, or the colour images."""
     return ("digits",) if form.quick else (form.images,)
+
+
+def moderate(form: Form) -> tuple[int, ...]:
+    """The batch sizes with which batch norm has to be level."""
+    return (32,) if form.quick else (16, 64)
 
 
 def arms_of(form: Form) -> list[Cell]:
@@ -51,7 +61,12 @@ def rates_of(batch: int) -> list[float]:
 
 def cells(form: Form, found: Found) -> list[Cell]:
     """Each norm and batch size, tuned, with fresh seeds."""
-    return [cell for arm in arms_of(form) for cell in tuned_cells(found, arm, rates_of(arm["batch"]), 3)]
+    seeds = {norm: 5 for norm in COMPARED if not form.quick}
+    return [
+        cell
+        for arm in arms_of(form)
+        for cell in tuned_cells(found, arm, rates_of(arm["batch"]), seeds.get(arm["norm"], 3))
+    ]
 
 
 def measure(cell: Cell, load) -> dict:
@@ -68,14 +83,14 @@ def measure(cell: Cell, load) -> dict:
 
 
 def norm_of(name: str, batch: int):
-    """The norm of an arm; moving averages forget as much per example, whatever the batch size."""
-    momentum = {"momentum": 0.9 ** (batch / 64)}
+    """The norm of an arm."""
+    momentum = {"momentum": MOMENTUM ** (batch / 64)}
     return {
         "none": None,
         "batch": ("batch", momentum),
         "ghost": ("ghost", momentum | {"virtual_batch_size": GHOST}),
         "renorm": ("renorm", momentum | {"renorm_momentum": momentum["momentum"], "renorm_clipping": RENORM_CLIPPING}),
-        "group": ("group", {"groups": 4}),
+        "group": ("group", {"groups": GROUPS}),
         "layer": "layer",
     }[name]
 
@@ -92,23 +107,25 @@ def judge(form: Form, found: Found) -> Finding:
     means = {arm: statistics.mean(values) for arm, values in by_arm.items()}
     batches = sorted({batch for _, batch in by_arm})
     worse = surely_above(by_arm["layer", SMALLEST], by_arm["batch", SMALLEST])
-    level = [batch for batch in batches if not surely_above(by_arm["layer", batch], by_arm["batch", batch])]
+    ahead = {batch: means["batch", batch] - means["layer", batch] for batch in batches}
+    behind = [str(batch) for batch in moderate(form) if ahead[batch] < -SAME]
     robust = means["layer", SMALLEST] >= max(means["layer", batch] for batch in batches) - SAME
     missed = []
-    if not any(batch >= 16 for batch in level):
-        missed.append("batch norm is behind layer norm with moderate batches too")
+    if behind:
+        missed.append(f"batch norm is behind layer norm with moderate batches too: {' and '.join(behind)}")
     if not robust:
         missed.append(f"layer norm loses by batches of {SMALLEST} too")
     verdict = FAILS if not worse else CONDITIONALLY if missed else HOLDS
-    best = {norm: max(means[norm, batch] for batch in batches) for norm in ("batch", "layer")}
+    best = {norm: max(means[norm, batch] for batch in batches) for norm in COMPARED}
     loss = {norm: 100 * (best[norm] - means[norm, SMALLEST]) for norm in best}
     return Finding(
         verdict,
         number=f"with batches of {SMALLEST}: {percent(by_arm['batch', SMALLEST])} % with batch norm, "
         f"{percent(by_arm['layer', SMALLEST])} % with layer norm",
         because=f"Batches of {SMALLEST} cost batch norm {loss['batch']:.1f} points of its best mean accuracy, layer "
-        f"norm {loss['layer']:.1f}. Batch norm is level with layer norm or ahead with batches of "
-        f"{', '.join(map(str, level)) or 'no size'}.",
+        f"norm {loss['layer']:.1f}. Batch norm minus layer norm, in points of the mean: "
+        + ", ".join(f"{100 * points:+.1f} with batches of {batch}" for batch, points in ahead.items())
+        + ".",
         columns=("norm", *(f"batch {batch}, %" for batch in batches)),
         rows=tuple(
             (norm, *(percent(by_arm.get((norm, batch), [])) for batch in batches))
@@ -156,15 +173,18 @@ CLAIM = Claim(
     title="Batch norm needs batches of a moderate size; layer norm does not",
     question="What does training with small batches cost batch norm, and what does it cost layer norm?",
     method="A small VGG on 16×16 colour images (sketch: a fully connected network on the digits) trains by SGD with "
-    "momentum and a cosine schedule on the same number of examples with every batch size. Each norm and batch size "
-    "takes the learning rate with the best validation accuracy of one sweep, then 3 fresh seeds; the rates of a sweep "
-    "are scaled by the square root of the batch size. Moving averages forget as much per example. Ghost batch norm "
-    "normalizes every 16 examples by themselves, batch renormalization has the limits r ≤ 3 and d ≤ 5, group norm has "
-    "4 groups. The test accuracy is that of the first 4,000 test examples.",
+    "momentum and a cosine schedule on the same number of examples with every batch size. A departure: Ba et al. "
+    "trained a 784-1000-1000-10 network on MNIST with Adam. This network is convolutional, since the published lead of "
+    "batch norm with moderate batches is that of convolutional networks. Each norm and batch size takes the learning "
+    "rate with the best validation accuracy of one sweep, then 5 fresh seeds for batch norm and layer norm and 3 for "
+    "the other norms (sketch: 3). The rates of a sweep are scaled by the square root of the batch size. Moving "
+    "averages forget as much per example. Ghost batch norm normalizes every 16 examples by themselves, batch "
+    "renormalization has the limits r ≤ 3 and d ≤ 5, group norm has 4 groups. The test accuracy is that of the first "
+    "4,000 test examples.",
     rule="Does not hold unless, with batches of 2, every seed of layer norm is more accurate than every seed of batch "
-    "norm. Holds if also, with some batch size of 16 or more, that is not so, and layer norm's mean accuracy with "
-    "batches of 2 is at most a percentage point below its best. Holds under conditions otherwise. A run that diverged "
-    "has an accuracy of 0.",
+    "norm. Holds if also batch norm's mean accuracy with batches of 16 and of 64 (sketch: of 32) is at most a "
+    "percentage point below layer norm's, and layer norm's with batches of 2 is at most a point below its best. Holds "
+    "under conditions otherwise. A run that diverged has an accuracy of 0.",
     refuted_by="Batch norm as accurate as layer norm with batches of 2.",
     literature="Layer norm is robust on MNIST with batches of 4, where batch norm is not (Ba et al. 2016). In "
     "convolutional networks with moderate batches, batch norm does better than layer norm (Ba et al. 2016; Wu & He "
@@ -176,4 +196,8 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
-)
+    settings={
+        "momentum of the averages": MOMENTUM, "ghost": GHOST, "groups": GROUPS, "clipping of renorm": RENORM_CLIPPING,
+        "evaluated examples": EVALUATED,
+    },
+)  # fmt: skip

@@ -220,4 +220,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"epsilon": EPSILON, "batches": BATCHES},
 )

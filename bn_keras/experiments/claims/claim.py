@@ -114,6 +114,7 @@ class Claim:
         measure: Measures a cell. It is given a function that loads data by name, with an `image_size` if one is wanted.
         judge: Applies the rule.
         draw: Draws the figure.
+        settings: The constants that change a measurement and are not in its cell; plain values by name.
     """
 
     id: str
@@ -130,6 +131,7 @@ class Claim:
     measure: Callable[[Cell, Load], Values]
     judge: Callable[[Form, Found], Finding]
     draw: Callable[[Form, Found], matplotlib.figure.Figure]
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def missing(self, form: Form, found: Found) -> list[Cell]:
         """The cells that are still to be measured."""

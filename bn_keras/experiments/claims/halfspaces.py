@@ -21,6 +21,7 @@ TARGETS = (1e-2, 1e-4, 1e-6)
 TARGET = TARGETS[-1]
 # How many points of a curve are stored.
 POINTS = 40
+SETTINGS = {"examples": EXAMPLES, "dimensions": DIMENSIONS, "margin": MARGIN, "targets": TARGETS}
 
 
 def conditions(form: Form) -> tuple[int, ...]:
@@ -53,7 +54,7 @@ def cells(form: Form, found: Found) -> list[Cell]:
     ]
     if not found.has(tuning):
         return tuning
-    fresh = range(len(TUNING_SEEDS), len(TUNING_SEEDS) + (3 if form.quick else 5))
+    fresh = range(len(TUNING_SEEDS), len(TUNING_SEEDS) + (3 if form.quick else 7))
     return tuning + [
         arm | {"learning_rate": best_rate(form, found, arm), "seed": seed} for arm in arm_cells(form) for seed in fresh
     ]

@@ -6,18 +6,20 @@ import shlex
 from collections.abc import Iterable
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Claim, Finding, Form
-from bn_keras.experiments.claims.stored import FILE, Stored
+from bn_keras.experiments.claims.stored import FILE, Stored, finding_of
 from bn_keras.lab.html import (
     BAD,
     GOOD,
     PARTLY,
     Code,
+    Command,
     Details,
     Facts,
     Items,
     Link,
     Mark,
     Page,
+    Paragraph,
     Picture,
     Section,
     Table,
@@ -28,6 +30,10 @@ from bn_keras.lab.plot import svg
 from bn_keras.lab.results import write_whole
 
 PAGE = "index.html"
+INTERVALS = (
+    "A measured figure is the median over the seeds, with the lowest and the highest seed in parentheses, unless the "
+    "method of its claim names another interval."
+)
 KINDS = {HOLDS: GOOD, CONDITIONALLY: PARTLY, FAILS: BAD}
 
 
@@ -48,14 +54,20 @@ def write_page(measured: Iterable[tuple[Claim, Stored]], folder: str | os.PathLi
 
 def page_of(measured: Iterable[tuple[Claim, Stored]]) -> Page:
     """Claims with their measurements as a page."""
-    judged = [(claim, stored, claim.judge(stored.form, stored.found)) for claim, stored in measured]
+    judged = [(claim, stored, finding_of(claim, stored)) for claim, stored in measured]
     rows = tuple(
-        (Link(claim.id, section_id(claim)), claim.title, mark_of(finding), finding.number, claim.literature)
-        for claim, _, finding in judged
+        (
+            Link(claim.id, section_id(claim)), claim.title, mark_of(finding), finding.number, claim.literature,
+            Command(command_of(claim, stored.form)),
+        )
+        for claim, stored, finding in judged
+    )  # fmt: skip
+    caption = "Each claim with its verdict, the measured and the published figures, and the command that measures it"
+    table = Table(caption, ("id", "claim", "verdict", "measured", "published", "command"), rows)
+    sections = (
+        Section("verdicts", "Verdicts", (table, Paragraph(INTERVALS))),
+        *(claim_section(*each) for each in judged),
     )
-    caption = "Each claim with its verdict, the measured number and the published figures"
-    table = Table(caption, ("id", "claim", "verdict", "number", "literature"), rows)
-    sections = (Section("verdicts", "Verdicts", (table,)), *(claim_section(*each) for each in judged))
     lead = lead_of([stored.form for _, stored, _ in judged])
     return Page("Claims about normalization", lead, sections, contents=False)
 
@@ -105,14 +117,14 @@ def section_id(claim: Claim) -> str:
 
 
 def command_of(claim: Claim, form: Form) -> str:
-    """The command that measures a claim again.
+    """The command that measures a claim again, with the images of its form where the claim takes any.
 
     >>> from bn_keras.experiments.claims.catalog import claim_named
     >>> command_of(claim_named("C8"), Form(quick=True))
     'bn-keras claims C8 --quick'
     """
     words = ["bn-keras", "claims", claim.id] + ["--quick"] * form.quick
-    if not form.quick and form.images != Form.images:
+    if form.images in claim.data(form) and form.images != Form.images:
         words += ["--images", form.images]
     return shlex.join(words)
 

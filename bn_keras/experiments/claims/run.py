@@ -47,7 +47,8 @@ def measure_claims(
         The results by the id of the claim.
 
     Raises:
-        ResultsError: When `out` has results and `resume` is false, or when they are of another form.
+        ResultsError: When `out` has results and `resume` is false, when they are of another form, or when unfinished
+            ones have another protocol or other versions.
         DataError: When a data set of a claim cannot be used; nothing has been measured then.
         FileNotFoundError: When a data set cannot be downloaded; nothing has been measured then.
         LostProcessError: When a process has died.

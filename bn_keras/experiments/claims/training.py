@@ -15,20 +15,26 @@ from bn_keras.experiments.trainer import Evaluation, Trainer
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
 TUNING_SEED = 0
-last_trainer: dict[tuple, Trainer] = {}
+last_trainer: dict[str, Trainer] = {}
 
 
 def trainer_of(recipe: TrainingRecipe, data: Data, make_network: Callable = build_network) -> Trainer:
     """A trainer; the last one where only the seed, the learning rate and the gain differ, as its steps are compiled."""
-    name = dataclasses.replace(recipe, seed=0, learning_rate=1.0, initial_gain=1.0).to_dict(), data.name, make_network
-    if str(name) not in last_trainer:
+    same = dataclasses.replace(recipe, seed=0, learning_rate=1.0, initial_gain=1.0).to_dict()
+    key = str((same, data.name, data.input_shape, examples_of(data), make_network))
+    if key not in last_trainer:
         last_trainer.clear()
         keras.backend.clear_session()
         gc.collect()
-        last_trainer[str(name)] = Trainer(recipe, data, make_network=make_network)
-    trainer = last_trainer[str(name)]
+        last_trainer[key] = Trainer(recipe, data, make_network=make_network)
+    trainer = last_trainer[key]
     trainer.recipe = recipe
     return trainer
+
+
+def examples_of(data: Data) -> list[int]:
+    """The number of examples in each split: a part of a data set has the name of the whole."""
+    return [split.examples for split in (data.train, data.validation, data.test) if split is not None]
 
 
 def train_curve(

@@ -46,7 +46,18 @@ class Mark:
         return SIGNS[self.kind]
 
 
-Inline = str | Link | Mark
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command within a table or a sentence; a line breaks only between its words.
+
+    Attributes:
+        text: The command as it is typed; a str.
+    """
+
+    text: str
+
+
+Inline = str | Link | Mark | Command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +87,8 @@ class Facts:
     """Names and what belongs to each.
 
     Attributes:
-        pairs: The names and the values; tuples of a str and a str, a `Link` or a `Mark`.
+        pairs: The names and the values; tuples of a str and a str, a `Link`, a `Mark` or a
+            `Command`.
     """
 
     pairs: tuple[tuple[str, Inline], ...]
@@ -102,7 +114,7 @@ class Table:
     Attributes:
         caption: What the table shows; a str.
         columns: The heads of the columns; strings.
-        rows: The rows; tuples of strings, `Link` or `Mark`, one for each column.
+        rows: The rows; tuples of strings, `Link`, `Mark` or `Command`, one for each column.
     """
 
     caption: str

@@ -5,7 +5,7 @@ import pathlib
 
 from bn_keras.experiments.claims import c08_explosion
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form, Found
-from bn_keras.experiments.claims.stored import Stored
+from bn_keras.experiments.claims.stored import Stored, protocol_of
 
 PROVENANCE = {
     "started": "2000-01-01T00:00:00+00:00",
@@ -20,7 +20,8 @@ def stored(path: pathlib.Path = pathlib.Path("C8.json"), **form) -> Stored:
     form = {"quick": True, "images": "cifar10"} | form
     cells = c08_explosion.cells(Form(**form), Found())
     entries = [{"cell": cell, "values": values_of(cell)} for cell in cells]
-    return Stored(path, {"claim": "C8", "form": form, **PROVENANCE, "cells": entries})
+    head = {"claim": "C8", "form": form, "protocol": protocol_of(c08_explosion.CLAIM), **PROVENANCE}
+    return Stored(path, head | {"cells": entries})
 
 
 def values_of(cell):

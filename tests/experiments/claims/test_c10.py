@@ -16,8 +16,11 @@ from tests.experiments.claims.filled import verdict
 FORM = Form(quick=True)
 
 
-def planted(constant=0.0, inference=0.0, training=1.0, late=0.0, early=-0.3, few=0.0):
-    """Moving averages that lack `early` of the accuracy while they lag, and `late` once they have settled."""
+def planted(constant=0.0, inference=0.0, training=1.0, late=0.0, early=-0.3, few=0.0, only=None):
+    """Moving averages that lack `early` of the accuracy while they lag, and `late` once they have settled.
+
+    `only` is a step that keeps to this; at the others the averages have no lack.
+    """
 
     def values_of(cell):
         if cell["part"] == "constant":
@@ -25,7 +28,10 @@ def planted(constant=0.0, inference=0.0, training=1.0, late=0.0, early=-0.3, few
         lagging = [step * (1 - cell["momentum"]) < 5 for step in cell["at"]]
         noise = 0.001 * cell["seed"]
         return {
-            "moving": [0.9 + noise + (early if lags else late) for lags in lagging],
+            "moving": [
+                0.9 + noise + (early if lags else late) * (only in (None, step))
+                for step, lags in zip(cell["at"], lagging, strict=True)
+            ],
             "recalibrated": [0.9 + noise] * len(lagging),
             "batch": [0.9] * len(lagging),
             "mean_off": [0.5] * len(lagging),
@@ -50,11 +56,16 @@ def test_the_claim_fails_where_inference_depends_on_the_batch_or_the_average_is_
     assert planted(**changes).verdict == FAILS
 
 
+@pytest.mark.parametrize("changes", [{"early": -0.0099}, {"late": -0.0101}, {"late": 0.0101}])
+def test_the_claim_fails_where_moving_averages_are_never_late_or_never_settle(changes):
+    assert planted(**changes).verdict == FAILS
+
+
 @pytest.mark.parametrize(
     ("changes", "condition"),
     [
-        ({"late": -0.02}, "settled"),
-        ({"early": 0.0}, "not always the better one"),
+        ({"late": -0.02, "early": -0.3, "only": 100}, "settled"),
+        ({"only": 10}, "cost more than a percentage point at 2 of 3 steps"),
         ({"few": -0.02}, "more than 1,000 samples"),
     ],
 )

@@ -38,7 +38,7 @@ def test_the_claim_fails_where_batch_norm_is_level_in_one_seed():
 @pytest.mark.parametrize(
     ("changes", "condition"),
     [
-        ({("batch", 32): 0.8}, "behind layer norm with moderate batches"),
+        ({("batch", 32): 0.8799}, "behind layer norm with moderate batches too: 32"),
         ({("layer", 8): 0.92}, "layer norm loses"),
     ],
 )
@@ -46,6 +46,31 @@ def test_the_claim_holds_under_conditions_where_more_than_batch_size_matters(cha
     finding = planted(changes)
     assert finding.verdict == CONDITIONALLY
     assert condition in finding.conditions
+
+
+def test_batch_norm_is_level_up_to_a_point_and_only_with_moderate_batches():
+    finding = planted({("batch", 32): 0.8801, ("batch", 8): 0.5})
+    assert finding.verdict == HOLDS
+    assert "-40.0 with batches of 8, -1.0 with batches of 32." in finding.because
+
+
+@pytest.mark.parametrize("batch", [16, 64])
+def test_the_full_form_judges_two_batch_sizes_that_are_named_before(batch):
+    def values_of(cell):
+        losses = {("batch", 2): 0.2, ("batch", 4): 0.2, ("batch", batch): 0.02, ("batch", 256): 0.1}
+        return run(0.6 - losses.get((cell["norm"], cell["batch"]), 0.0) + 0.001 * cell["seed"])
+
+    finding = verdict(c11.CLAIM, Form(), values_of)
+    assert finding.conditions == f"batch norm is behind layer norm with moderate batches too: {batch}"
+
+
+def test_the_norms_that_the_rule_compares_have_more_seeds():
+    found = filled(c11.CLAIM, Form(), lambda cell: run(0.5))
+    assert {norm: len(found.where(norm=norm, batch=2)) - len(c11.RATES) for norm in ("batch", "layer", "group")} == {
+        "batch": 5,
+        "layer": 5,
+        "group": 3,
+    }
 
 
 def test_a_run_that_diverged_counts_as_a_miss_and_is_noted():

@@ -11,7 +11,7 @@ from bn_keras.experiments.claims.catalog import MODULES, ClaimError, claim_named
 from bn_keras.experiments.claims.claim import CONDITIONALLY, HOLDS, Finding, Form, Found, plain
 from bn_keras.experiments.claims.figures import spread
 from bn_keras.experiments.claims.run import LostProcessError, measure_claims
-from bn_keras.experiments.claims.stored import read_claim
+from bn_keras.experiments.claims.stored import finding_of, read_claim
 from bn_keras.lab.watcher import Watcher
 from tests.experiments.claims.planted import CLAIM, die, fail, interrupt, planted
 
@@ -114,6 +114,42 @@ def test_another_form_is_refused_on_resume(tmp_path):
     (tmp_path / "C8.json").rename(tmp_path / "C9.json")
     with pytest.raises(ResultsError, match="was made with claim='C8', not 'C9'"):
         measure_claims([planted(id="C9")], tmp_path, form=QUICK, resume=True)
+
+
+CHANGED = {
+    "rule": ({"rule": "Holds if odd."}, "rule was 'Holds if they add up to five.' and is now 'Holds if odd.'"),
+    "method": ({"method": "Four seeds."}, "method was 'Three seeds.' and is now 'Four seeds.'"),
+    "settings": ({"settings": {"momentum": 0.9, "batch": 60}}, "momentum was 0.99 and is now 0.9"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGED.values(), ids=CHANGED)
+def test_a_changed_protocol_is_refused_before_the_end_and_noted_after_it(change, words, tmp_path):
+    begun = {"settings": {"momentum": 0.99, "batch": 60}}
+    with pytest.raises(KeyboardInterrupt):
+        measure_claims([planted(measure=interrupt, **begun)], tmp_path, form=QUICK)
+    with pytest.raises(ResultsError) as refused:
+        measure_claims([planted(**begun | change)], tmp_path, form=QUICK, resume=True)
+    assert words in str(refused.value)
+    assert "batch" not in str(refused.value), "only what has changed is named"
+    assert "measure anew in another directory with --out" in str(refused.value)
+    measure_claims([planted(**begun)], tmp_path, form=QUICK, resume=True)
+    measure_claims([planted(**begun | change)], tmp_path, form=QUICK, resume=True)
+    stored = read_claim(CLAIM, tmp_path)
+    assert finding_of(planted(**begun), stored).notes == ("No run diverged.",)
+    note, _ = finding_of(planted(**begun | change), stored).notes
+    assert note.startswith("Changed since these measurements: ")
+    assert words in note
+
+
+def test_other_versions_do_not_continue_a_file(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        measure_claims([planted(measure=interrupt)], tmp_path, form=QUICK)
+    path = tmp_path / "C8.json"
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps(results | {"versions": results["versions"] | {"keras": "3.0"}}))
+    with pytest.raises(ResultsError, match="keras was '3.0' and is now"):
+        measure_claims([CLAIM], tmp_path, form=QUICK, resume=True)
 
 
 def test_unfinished_measurements_are_not_read(tmp_path):

@@ -1,8 +1,10 @@
 """The page of the claims as text."""
 
+import dataclasses
+
 import pytest
 
-from bn_keras.experiments.claims import c08_explosion
+from bn_keras.experiments.claims import c08_explosion, c11_batch_size
 from bn_keras.experiments.claims.claim import Form
 from bn_keras.experiments.claims.page import command_of, page_of, write_page
 from bn_keras.lab.html import to_html
@@ -54,7 +56,19 @@ def test_only_small_measurements_are_called_sketches(document):
     assert "sketches" not in full
 
 
-def test_the_command_names_what_differs_from_the_defaults():
-    claim = c08_explosion.CLAIM
-    assert command_of(claim, Form()) == "bn-keras claims C8"
-    assert command_of(claim, Form(images="my images")) == "bn-keras claims C8 --images 'my images'"
+def test_the_command_names_the_images_where_a_claim_takes_others_than_usual():
+    assert command_of(c08_explosion.CLAIM, Form(images="my images")) == "bn-keras claims C8"
+    assert command_of(c11_batch_size.CLAIM, Form()) == "bn-keras claims C11"
+    assert command_of(c11_batch_size.CLAIM, Form(images="my images")) == "bn-keras claims C11 --images 'my images'"
+    assert command_of(c11_batch_size.CLAIM, Form(quick=True)) == "bn-keras claims C11 --quick"
+
+
+def test_the_verdicts_name_a_command_for_each_claim(document):
+    verdicts, _ = check(document).text.split("Question", 1)
+    for name in ("C8", "C9", "C10"):
+        assert f"bn-keras claims {name} --quick" in verdicts
+
+
+def test_a_changed_rule_is_named_on_the_page():
+    claim = dataclasses.replace(c08_explosion.CLAIM, rule="Another rule.")
+    assert "Changed since these measurements: rule was " in check(to_html(page_of([(claim, stored())]))).text

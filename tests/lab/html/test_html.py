@@ -10,6 +10,7 @@ from bn_keras.lab.html import (
     GOOD,
     PARTLY,
     Code,
+    Command,
     Details,
     Facts,
     Items,
@@ -120,6 +121,13 @@ def test_a_picture_keeps_nothing_that_belongs_to_a_file_of_its_own():
     assert element.startswith("<svg ")
     assert not re.search(r"<metadata|<style|xmlns|<\?xml|<!DOCTYPE", element)
     assert '<title id="p_title">name</title>' in element
+
+
+def test_a_command_breaks_between_its_words_only_and_is_copied_as_it_is_typed():
+    document = to_html(page_with(Table("a", ("b",), ((Command("claims --out 'a <b'"),),))))
+    words = '</span> <span class="whole">'.join(("claims", "--out", "&#39;a", "&lt;b&#39;"))
+    assert f'<code><span class="whole">{words}</span></code>' in document
+    assert "claims --out 'a <b'" in check(document).text
 
 
 @pytest.mark.parametrize(
