@@ -245,7 +245,7 @@ CLAIM = Claim(
     title="Covariate shift does not explain the gain of batch norm; a smoother loss does",
     question="Does batch norm still train as fast when noise moves its outputs' mean and variance at every step?",
     method="A small VGG on 16×16 colour images (2,000 steps of 32 examples, 1.3 epochs; sketch: a fully connected "
-    "network on the digits, 120 steps of 64, 6.7 epochs) trains by plain SGD without norm, with batch norm, and with "
+    "network on the digits, 120 steps of 64, 6.8 epochs) trains by plain SGD without norm, with batch norm, and with "
     "shifting batch norm, whose outputs get a new random mean and scale in every channel, layer and step. Each arm "
     "takes the learning rate with the best validation accuracy of one sweep, then 3 fresh seeds at that rate and 3 at "
     "the best rate without norm. The target is the validation accuracy that every seed without norm reaches within "
