@@ -153,7 +153,7 @@ def judge(form: Form, found: Found) -> Finding:
         verdict,
         number=f"×{spread(by_arm['relu', largest])} per layer at batch {largest}",
         because=f"The growth differs from theory by at most {100 * abs(differences[furthest]):.2f} %. From the last "
-        f"layer to the first, gradients grow by ×{spread(totals(found, 'relu'), '.3g')} without skip connections, by "
+        f"layer to the first, gradients grow by ×{spread(totals(found, 'relu'), ',.0f')} without skip connections, by "
         f"×{spread(skips, '.1f')} with them.",
         columns=("network", "batch", "growth of the gradient norm per layer", "theory", "difference"),
         rows=tuple(row(found, *arm) for arm in by_arm),
