@@ -101,10 +101,10 @@ def linear_theory(batch: int) -> float:
 def relu_theory(batch: int) -> float:
     """The growth with ReLU at infinite width, where normalized values are uniform on a sphere of centred vectors."""
     correlation = -1 / (batch - 1)  # of two examples
-    both_positive = 1 / 4 + math.asin(correlation) / (2 * math.pi)
-    product = (math.sqrt(1 - correlation**2) + correlation * (math.pi / 2 + math.asin(correlation))) / (
-        2 * math.pi
-    )  # mean product of the ReLUs of two examples; that of one with itself is 1/2
+    angle = math.pi / 2 + math.asin(correlation)
+    both_positive = angle / (2 * math.pi)
+    # The mean product of the ReLUs of two examples; that of one with itself is 1/2.
+    product = (math.sqrt(1 - correlation**2) + correlation * angle) / (2 * math.pi)
     active, active_squared = batch / 2, batch / 2 + batch * (batch - 1) * both_positive
     # What the ReLU's mask, and then the gradient of the norm, leave of the squared norm of a centred gradient.
     left = active * (1 - 2 / batch) + active_squared / batch**2 - 1 / 2 + (1 / 2 + (batch - 1) * product) / batch
