@@ -26,7 +26,7 @@ SHIFTS = {"none": 0.2, "batch": 0.01, "shifting": 0.5}
 EVALUATED = [0, 6, 12, 30, 60, 90, 120]
 
 
-def planted(noisy=0.5, batch=0.5, shift=SHIFTS, none_at_first=0.2, earlier=1.0, along=0.5, diverged=(), stopped_at=60):
+def planted(noisy=0.5, batch=0.5, shift=SHIFTS, none_at_first=0.2, earlier=1.0, along=0.5, diverged=()):
     """Runs with norm have a share of their accuracy at the first evaluation; that of runs without is 0.45."""
     firsts = {"none": 0.45, "batch": batch, "shifting": noisy}
 
@@ -45,7 +45,7 @@ def planted(noisy=0.5, batch=0.5, shift=SHIFTS, none_at_first=0.2, earlier=1.0, 
         }
         curve = {"steps": EVALUATED, "accuracy": [0.1, firsts[arm], *[0.5] * 5], "shift": shifts, **changes}
         if (arm, cell["seed"]) in diverged:
-            count = EVALUATED.index(stopped_at) + 1
+            count = EVALUATED.index(90) + 1  # in the middle of the second half
             return run(None) | {name: values[:count] for name, values in curve.items()}
         return run(0.5) | curve
 
