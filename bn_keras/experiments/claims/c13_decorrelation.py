@@ -1,5 +1,6 @@
-"""C13: whitening goes further than standardizing: decorrelated batch norm against batch norm."""
+"""C13: whitening the channels needs fewer steps than batch norm: decorrelated batch norm against batch norm."""
 
+import math
 import statistics
 
 import numpy as np
@@ -15,6 +16,7 @@ from bn_keras.experiments.training_recipe import training_recipe
 ARMS = ("batch", "decorrelated")
 # The rates of the sigmoid network, which needs large ones, and of the convolutions.
 RATES = {"mlp_sigmoid": (0.1, 0.3, 1.0, 3.0), "vgg_small": (0.01, 0.03, 0.1, 0.3)}
+SEEDS = 5
 # An accuracy counts so many examples at most.
 EVALUATED = 4_000
 # The examples whose features are correlated with each other.
@@ -53,7 +55,7 @@ def data(form: Form) -> tuple[str, ...]:
 
 def cells(form: Form, found: Found) -> list[Cell]:
     """Both norms in every network, tuned, with fresh seeds."""
-    return [cell for arm in arms_of(form) for cell in tuned_cells(found, arm, RATES[arm["network"]], 3)]
+    return [cell for arm in arms_of(form) for cell in tuned_cells(found, arm, RATES[arm["network"]], SEEDS)]
 
 
 def measure(cell: Cell, load) -> dict:
@@ -98,14 +100,15 @@ def mean_correlation(features: np.ndarray) -> float:
 
 
 def target_of(found: Found, network: str) -> float:
-    """The accuracy that every run of batch norm reaches."""
-    return min(best_accuracy(run) for run in fresh_runs(found, network=network, norm="batch"))
+    """The accuracy that every run of batch norm reaches, of the runs that did not diverge."""
+    runs = fresh_runs(found, network=network, norm="batch")
+    return min((best_accuracy(run) for run in runs if not run["diverged_at"]), default=0.0)
 
 
 def steps_of(found: Found, network: str, arm: str) -> list[float]:
     """The steps to the target of each seed; ∞ for a run that never gets there."""
     target = target_of(found, network)
-    return [first_step_at(run, target) if target else np.inf for run in fresh_runs(found, network=network, norm=arm)]
+    return [first_step_at(run, target) for run in fresh_runs(found, network=network, norm=arm)]
 
 
 def accuracies(found: Found, network: str, arm: str) -> list[float]:
@@ -114,28 +117,26 @@ def accuracies(found: Found, network: str, arm: str) -> list[float]:
 
 
 def last_correlations(found: Found, network: str, arm: str) -> list[float]:
-    """The correlation after training, of the runs that did not diverge."""
-    return [run["correlation"][-1] for run in fresh_runs(found, network=network, norm=arm) if not run["diverged_at"]]
+    """The correlation after training of each seed; ∞ for a run that diverged."""
+    runs = fresh_runs(found, network=network, norm=arm)
+    return [math.inf if run["diverged_at"] else run["correlation"][-1] for run in runs]
 
 
-def outcome(found: Found, network: str) -> tuple[bool, bool, bool, bool]:
-    """Whether whitening decorrelates, takes fewer steps, is more accurate, is less accurate."""
+def outcome(found: Found, network: str) -> tuple[bool, bool, bool]:
+    """Whether whitening decorrelates, takes fewer steps, is less accurate; each in every seed."""
     correlation, steps, test = (
         [of(found, network, arm) for arm in ARMS] for of in (last_correlations, steps_of, accuracies)
     )
-    whitens = all(correlation) and surely_above(correlation[0], correlation[1])
-    return (
-        whitens, surely_above(steps[0], steps[1]), surely_above(test[1], test[0]), surely_above(test[0], test[1])
-    )  # fmt: skip
+    return surely_above(*correlation), surely_above(*steps), surely_above(*test)
 
 
 def judge(form: Form, found: Found) -> Finding:
     """Applies the rule."""
     networks = [network["network"] for network in networks_of(form)]
     outcomes = {network: outcome(found, network) for network in networks}
-    whole = [name for name, (whitens, faster, _, worse) in outcomes.items() if whitens and faster and not worse]
-    part = [name for name, (whitens, faster, better, _) in outcomes.items() if whitens and (faster or better)]
-    verdict = HOLDS if len(whole) == len(networks) else CONDITIONALLY if part else FAILS
+    faster = [whitens and fewer for whitens, fewer, _ in outcomes.values()]
+    worse = any(less for *_, less in outcomes.values())
+    verdict = HOLDS if all(faster) and not worse else CONDITIONALLY if any(faster) else FAILS
     words = "; ".join(words_of(name, *outcomes[name]) for name in networks)
     return Finding(
         verdict,
@@ -154,11 +155,11 @@ def judge(form: Form, found: Found) -> Finding:
     )  # fmt: skip
 
 
-def words_of(network: str, whitens: bool, faster: bool, better: bool, worse: bool) -> str:
+def words_of(network: str, whitens: bool, faster: bool, worse: bool) -> str:
     """The outcome in a network."""
-    accuracy = "more accurate" if better else "less accurate" if worse else "as accurate"
     speed = "takes fewer steps" if faster else "takes no fewer steps in every seed"
-    return f"in {network}, whitening {'decorrelates' * whitens or 'does not decorrelate'}, {speed} and is {accuracy}"
+    accuracy = " but is less accurate" * worse
+    return f"in {network}, whitening {'decorrelates' if whitens else 'does not decorrelate'} and {speed}{accuracy}"
 
 
 def steps_words(found: Found, network: str, arm: str) -> str:
@@ -174,7 +175,8 @@ def row(found: Found, network: str, arm: str) -> tuple[str, ...]:
     times = [1000 * run["training_seconds"][-1] / run["steps"][-1] for run in runs if not run["diverged_at"]]
     words = steps_words(found, network, arm)
     test = spread([100 * value for value in accuracies(found, network, arm)], ".1f")
-    return network, arm, f"{rate:g}", spread(last_correlations(found, network, arm)), words, test, spread(times, ".1f")
+    correlation = spread(last_correlations(found, network, arm)).replace("never", "∞")
+    return network, arm, f"{rate:g}", correlation, words, test, spread(times, ".1f")
 
 
 def draw(form: Form, found: Found):
@@ -195,19 +197,20 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C13",
-    title="Whitening goes further than standardizing: decorrelated batch norm needs fewer steps",
+    title="Whitening the channels needs fewer steps than batch norm",
     question="Does whitening all channels need fewer steps than batch norm to the same accuracy?",
-    method="The paper's sigmoid network on MNIST with batches of 256, and a small VGG on 16×16 colour images with "
-    "batches of 128 (sketch: the sigmoid network at half width on the digits), train by SGD with momentum. "
-    "Decorrelated batch norm whitens all channels of a layer as one group, with seven iterations of Newton's method. "
-    "Each norm takes the learning rate with the best validation accuracy of one sweep, then 3 fresh seeds. The target "
-    "is the validation accuracy that every seed of batch norm reaches. The correlation is the mean absolute one of "
-    "two channels after a norm.",
-    rule="Whitening decorrelates if the correlation of every seed after training is lower than that of every seed of "
-    "batch norm. The claim holds if, in every network, it decorrelates, every seed gets to the target in fewer steps "
-    "than every seed of batch norm, and batch norm is not more accurate on the test examples in every seed. It holds "
-    "under conditions if, in some network, it decorrelates and is faster or more accurate in every seed. It does not "
-    "hold otherwise. A run that diverged never reaches the target and has an accuracy of 0.",
+    method="The paper's sigmoid network on MNIST (1,000 steps of 256 examples, 4.4 epochs), and a small VGG on 16×16 "
+    "colour images (600 steps of 128, 1.6 epochs) train by SGD with momentum. The sketch trains the sigmoid network at "
+    "half width on the digits. Decorrelated batch norm whitens all channels of a layer as one group, with seven "
+    "iterations of Newton's method. Each norm takes the learning rate with the best validation accuracy of one sweep, "
+    "then 5 fresh seeds. The target is the validation accuracy that every seed of batch norm reaches within these "
+    "epochs. The correlation is the mean absolute one of two channels after a norm.",
+    rule="Each network gives one contrast, so the full form has two. Whitening passes in a network if the correlation "
+    "of every seed after training is lower than that of every seed of batch norm, and every seed gets to the target in "
+    "fewer steps than every seed of batch norm. The claim holds if whitening passes in every network and batch norm is "
+    "not more accurate on the test examples in every seed of any network. It holds under conditions if whitening "
+    "passes in some network, and does not hold otherwise. A run that diverged does not set the target and never "
+    "reaches it; its correlation counts as ∞ and its accuracy as 0.",
     refuted_by="As many steps with whitened features as with standardized ones.",
     literature="The papers report faster optimization than with batch norm, and more accurate residual networks on "
     "CIFAR-10, CIFAR-100 and ImageNet.",

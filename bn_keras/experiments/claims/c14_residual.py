@@ -214,10 +214,11 @@ CLAIM = Claim(
     "connected, have one width and normalize first: with batch norm, without norm, and without norm but with a gate "
     "of zero on each branch. ResNets with batch norm, and with SkipInit's gates, are the networks in use. At each "
     "addition the variance is over all examples, positions and channels.",
-    rule="As in theory: in every run the exponent of branch / skip over the number of the block is within 0.1 of −1 "
-    "and the branch's mean variance within 0.8 and 1.25; without norm the skip grows by 1.7 to 2.3 per block; with a "
-    "gate the branch is exactly 0. As in the ResNets: in every run the exponent in the last block over the number of "
-    "blocks is within 0.25 of −1. Holds with both, holds under conditions with one, does not hold with neither.",
+    rule="The networks as in theory pass if in every run the exponent of branch / skip over the number of the block is "
+    "within 0.1 of −1, the branch's mean variance lies within 0.8 and 1.25, the skip grows by 1.7 to 2.3 per block "
+    "without norm, and the branch is exactly 0 with a gate. The ResNets pass if in every run the exponent in the last "
+    "block over the number of blocks is within 0.25 of −1. The claim holds if both pass, holds under conditions if one "
+    "passes, and does not hold if neither does.",
     refuted_by="A share of the residual branch that does not fall with the depth.",
     literature="Variance of the branch about 1, of the skip about the number of the block: standard deviations 1 to "
     "√depth. Without norm both are equal, and the skip doubles in each block.",

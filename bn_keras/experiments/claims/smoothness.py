@@ -1,6 +1,7 @@
-"""How far gradients change: when earlier layers are updated, and along the gradient; and how far activations shift."""
+"""How far activations shift while a network trains, and how far gradients change."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import keras
@@ -10,10 +11,33 @@ import tensorflow as tf
 from bn_keras.experiments.claims.training import rounded
 from bn_keras.experiments.steps import mean_loss
 
+CHANGES = ("earlier_layers", "along_gradient", "loss_range")
 # Steps along the gradient, in learning rates.
 STRIDES = (0.5, 1.0, 2.0, 4.0)
 # The kernels at these shares of the depth are looked at when the layers before them are updated.
 DEPTHS = (0.25, 0.5, 1.0)
+
+
+def observer(every: int) -> Callable:
+    """Observes the shift of one batch since the evaluation before, and every so many steps how gradients change."""
+    before = None
+
+    def observe(trainer, evaluation) -> dict:
+        nonlocal before
+        size, rate = trainer.recipe.batch_size, float(trainer.schedule.peak)
+        images, labels = trainer.data.validation.inputs[:size], trainer.data.validation.labels[:size]
+        moments = channel_moments(trainer.model, images)
+        shift = mean_shift(moments, before) if before else None
+        before = moments
+        changes = gradient_changes(trainer.model, images, labels, rate) if evaluation.step % every == 0 else [None] * 3
+        return dict(zip(("shift", *CHANGES), (shift, *map(finite_or_infinite, changes)), strict=True))
+
+    return observe
+
+
+def finite_or_infinite(value: float | None) -> float | None:
+    """A change; ∞ for one that could not be computed, since a step led to infinite numbers."""
+    return math.inf if value is not None and math.isnan(value) else value
 
 
 def gradient_changes(model: keras.Model, images, labels, rate: float) -> tuple[float, float, float]:
@@ -91,23 +115,30 @@ def compiled_gradients(model: keras.Model) -> Callable:
     return compute
 
 
-def mean_shift(model: keras.Model, images, others) -> float:
-    """How far the mean of a channel before a ReLU moves between two batches in training; root mean square, in σ."""
-    own = [(variable, variable.numpy()) for variable in model.variables]
+@functools.lru_cache(maxsize=1)
+def compiled_moments(model: keras.Model) -> Callable:
+    """A function from a batch to the mean and the variance of each channel before a ReLU, in training."""
     before = [layer.input for layer in model.layers if isinstance(layer, (keras.layers.ReLU, keras.layers.Activation))]
     probe = keras.Model(model.input, before)
-    features = [keras.tree.flatten(probe(tf.cast(batch, tf.float32), training=True)) for batch in (images, others)]
-    found = [[moments(each) for each in of_batch] for of_batch in features]
+
+    @tf.function(reduce_retracing=True)
+    def compute(images):
+        features = keras.tree.flatten(probe(images, training=True))
+        return [tf.nn.moments(each, list(range(len(each.shape) - 1))) for each in features]
+
+    return compute
+
+
+def channel_moments(model: keras.Model, images) -> tuple[np.ndarray, np.ndarray]:
+    """The means and variances of all channels before a ReLU in training; the network stays as it was."""
+    own = [(variable, variable.numpy()) for variable in model.variables]
+    means, variances = zip(*compiled_moments(model)(tf.cast(images, tf.float32)), strict=True)
     for variable, value in own:
         variable.assign(value)
-    moved = [
-        (mean - other) / np.sqrt((variance + other_variance) / 2 + 1e-12)
-        for (mean, variance), (other, other_variance) in zip(*found, strict=True)
-    ]
-    return rounded(float(np.sqrt(np.mean(np.concatenate(moved) ** 2))))
+    return np.concatenate(means), np.concatenate(variances)
 
 
-def moments(features) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each channel, the last axis."""
-    rows = features.numpy().reshape(-1, features.shape[-1])
-    return rows.mean(0), rows.var(0)
+def mean_shift(moments, others) -> float:
+    """How far the means of channels are from others: the root mean square, in standard deviations."""
+    (mean, variance), (other, other_variance) = moments, others
+    return rounded(float(np.sqrt(np.mean((mean - other) ** 2 / ((variance + other_variance) / 2 + 1e-12)))))
