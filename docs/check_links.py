@@ -1,4 +1,4 @@
-"""Checks that every link and picture of the built site leads to a file of the site, and to an anchor that is there.
+"""Checks that every link of the built site leads to a file and an anchor of the site.
 
 python docs/check_links.py docs/_build/html
 """
@@ -34,12 +34,16 @@ def broken_links(site: pathlib.Path) -> list[str]:
     ]
 
 
-def leads_somewhere(target: str, path: pathlib.Path, pages: dict[pathlib.Path, Page]) -> bool:
+def leads_somewhere(
+    target: str, path: pathlib.Path, pages: dict[pathlib.Path, Page]
+) -> bool:
     """Whether a target is outside of the site, or a file and an anchor that exist."""
     parts = urllib.parse.urlsplit(target)
     if parts.scheme or parts.netloc:
         return True
-    there = (path.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else path
+    there = (
+        (path.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else path
+    )
     if there in pages:
         return urllib.parse.unquote(parts.fragment) in pages[there].anchors
     return there.is_file()

@@ -1,6 +1,7 @@
 """The settings of the documentation site; `make docs` builds it.
 
-Sphinx reads the repository from its root, so a relative link works on the site as it does in the repository.
+Sphinx reads the repository from its root, so a relative link works on the site as it
+does in the repository.
 """
 
 import os
@@ -20,13 +21,25 @@ release = version = __version__
 root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
-    "models/**.md",
+    # `bn-keras page zoo` writes the cards when all runs are there. Without them the links
+    # of the overview lead nowhere.
+    *(["models/**.md"] if any(HERE.parent.glob("models/*/*/README.md")) else []),
     "benchmarks/README.md",
     "notebooks/*.ipynb",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
 ]
-exclude_patterns = ["docs/_*", ".*", "**/.ipynb_checkpoints", "build", "dist", "demo", "run", "runs", "tests"]
+exclude_patterns = [
+    "docs/_*",
+    ".*",
+    "**/.ipynb_checkpoints",
+    "build",
+    "dist",
+    "demo",
+    "run",
+    "runs",
+    "tests",
+]
 
 extensions = [
     "myst_nb",
@@ -35,9 +48,9 @@ extensions = [
     "sphinx_copybutton",
     "docstrings",
     "math_in_html",
+    "optional_pages",
     "repository_links",
 ]
-suppress_warnings = ["toc.empty_glob"]  # the page of the claims and the cards of the zoo may not be written yet
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -55,11 +68,13 @@ autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_param = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
 
+pygments_dark_style = "monokai"
 html_theme = "furo"
 html_title = "bn_keras"
 html_static_path = ["_static"]
@@ -71,8 +86,14 @@ html_theme_options = {
     "source_repository": "https://github.com/bn-keras/bn_keras/",
     "source_branch": "main",
     "source_directory": "",
-    "light_css_variables": {"color-brand-primary": "#0b5cad", "color-brand-content": "#0b5cad"},
-    "dark_css_variables": {"color-brand-primary": "#7ab8f5", "color-brand-content": "#7ab8f5"},
+    "light_css_variables": {
+        "color-brand-primary": "#0b5cad",
+        "color-brand-content": "#0b5cad",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#7ab8f5",
+        "color-brand-content": "#7ab8f5",
+    },
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -51,7 +51,8 @@ def test_every_page_is_in_the_table_of_contents():
     listed = set()
     for page in (page for page in DOCS.glob("**/*.md") if "_build" not in page.parts):
         for contents in re.findall(r"^```\{toctree\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
-            listed |= {(page.parent / line).resolve() for line in contents.split("\n") if line and line[0] not in ":/"}
+            names = [line.split("<")[-1].rstrip(">") for line in contents.split("\n") if line and line[0] != ":"]
+            listed |= {(page.parent / name).resolve() for name in names if not name.startswith("/")}
     pages = {path.with_suffix("").resolve() for path in (*DOCS.glob("*.md"), *DOCS.glob("api/*.md"))}
     assert pages - listed == {(DOCS / "index").resolve()}
 
@@ -65,7 +66,7 @@ def test_the_index_has_the_sections_in_order():
 
 
 def test_every_notebook_is_a_tutorial():
-    tutorials = (DOCS / "tutorials.md").read_text(encoding="utf-8")
+    tutorials = (DOCS / "index.md").read_text(encoding="utf-8")
     notebooks = {f"/notebooks/{path.stem}" for path in ROOT.glob("notebooks/*.ipynb")}
     assert set(re.findall(r"^(/notebooks/\w+)$", tutorials, re.MULTILINE)) == notebooks
 

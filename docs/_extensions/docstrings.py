@@ -1,5 +1,9 @@
-"""Docstrings are Markdown with LaTeX equations in Google's sections; Sphinx reads reStructuredText."""
+"""Rewrites docstrings, which are Markdown with LaTeX equations, for Sphinx.
 
+Sphinx reads reStructuredText. Napoleon takes care of Google's sections.
+"""
+
+import inspect
 import re
 
 CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
@@ -20,7 +24,10 @@ def to_restructured_text(lines: list[str]) -> list[str]:
         line = rest.pop(0)
         if line.lstrip().startswith("$$"):
             equation = [line]
-            while not "\n".join(equation).rstrip().endswith("$$") or "\n".join(equation).count("$$") < 2:
+            while (
+                not "\n".join(equation).rstrip().endswith("$$")
+                or "\n".join(equation).count("$$") < 2
+            ):
                 equation.append(rest.pop(0))
             out += displayed("\n".join(equation))
         elif line.lstrip().startswith(">>>"):
@@ -40,12 +47,22 @@ def displayed(text: str) -> list[str]:
     """A displayed equation, with what stands behind it in the same paragraph."""
     margin = " " * indent(text)
     equation = text.strip().strip("$").split("\n")
-    return [margin + ".. math::", "", *(f"{margin}   {each.strip()}" for each in equation), ""]
+    return [
+        margin + ".. math::",
+        "",
+        *(f"{margin}   {each.strip()}" for each in equation),
+        "",
+    ]
 
 
 def opens_a_block(line: str, rest: list[str]) -> bool:
-    """Whether a line ends with a colon, and an indented block follows after an empty line."""
-    return line.endswith(":") and len(rest) > 1 and not rest[0].strip() and indent(rest[1]) > indent(line)
+    """Whether a preformatted block follows: a colon, an empty line, an indent."""
+    return (
+        line.endswith(":")
+        and len(rest) > 1
+        and not rest[0].strip()
+        and indent(rest[1]) > indent(line)
+    )
 
 
 def indent(line: str) -> int:
@@ -67,11 +84,13 @@ def inline(line: str) -> str:
 def code(match: re.Match) -> str:
     """Names in bn_keras lead to their entry."""
     text = match[1]
-    return f":py:obj:`{text}`" if re.fullmatch(r"bn_keras(\.\w+)+", text) else f"``{text}``"
+    return (
+        f":py:obj:`{text}`" if re.fullmatch(r"bn_keras(\.\w+)+", text) else f"``{text}``"
+    )
 
 
 def split_labels(line: str) -> list[str]:
-    """Shapes, dtypes and the source have paragraphs of their own, with the label in bold."""
+    """Shapes, dtypes and the source become paragraphs with a label in bold."""
     found = LABEL.search(line)
     if not found:
         return [line]
@@ -82,7 +101,17 @@ def split_labels(line: str) -> list[str]:
 def setup(app):
     # Before napoleon, whose priority is 500: it reads the sections of what is left.
     app.connect("autodoc-process-docstring", process, priority=400)
+    app.connect("autodoc-process-signature", signature_of_class)
     return {"parallel_read_safe": True}
+
+
+def signature_of_class(app, what, name, obj, options, signature, returned):
+    """Keras' layers have a `__new__` of any arguments; their constructors name them."""
+    from sphinx.util.inspect import stringify_signature  # the tests have no Sphinx
+
+    if what != "class":
+        return signature, returned
+    return stringify_signature(inspect.signature(obj), unqualified_typehints=True), None
 
 
 def process(app, what, name, obj, options, lines):

@@ -5,7 +5,9 @@ from docutils import nodes
 
 
 def inline(translator, node):
-    translator.body.append(latex2mathml.converter.convert(node.astext(), display="inline"))
+    translator.body.append(
+        latex2mathml.converter.convert(node.astext(), display="inline")
+    )
     raise nodes.SkipNode
 
 

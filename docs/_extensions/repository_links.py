@@ -1,9 +1,14 @@
-"""Notebooks link to the repository on GitHub, as they also run in Colab; on the site these links stay on the site."""
+"""Keeps links of notebooks on the site.
+
+A notebook also runs in Colab, so it links to the repository on GitHub.
+"""
 
 import pathlib
 import re
 
-ON_GITHUB = re.compile(r"https://github\.com/bn-keras/bn_keras/blob/main/([\w./-]+\.(?:md|ipynb))(?=[)#])")
+ON_GITHUB = re.compile(
+    r"https://github\.com/bn-keras/bn_keras/blob/main/([\w./-]+\.(?:md|ipynb))(?=[)#])"
+)
 
 
 def setup(app):
@@ -18,4 +23,8 @@ def rewrite(app, docname, content):
 def on_site(app, found: re.Match) -> str:
     """The path from the root of the repository, of a page that the site has."""
     known = app.env.found_docs
-    return f"/{found[1]}" if str(pathlib.PurePosixPath(found[1]).with_suffix("")) in known else found[0]
+    return (
+        f"/{found[1]}"
+        if str(pathlib.PurePosixPath(found[1]).with_suffix("")) in known
+        else found[0]
+    )
