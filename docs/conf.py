@@ -21,9 +21,7 @@ release = version = __version__
 root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
-    # `bn-keras page zoo` writes the cards when all runs are there. Without them the links
-    # of the overview lead nowhere.
-    *(["models/**.md"] if any(HERE.parent.glob("models/*/*/README.md")) else []),
+    "models/**.md",
     "benchmarks/README.md",
     "notebooks/*.ipynb",
     "CHANGELOG.md",
