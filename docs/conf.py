@@ -72,7 +72,7 @@ napoleon_use_ivar = True
 napoleon_use_param = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
 
-pygments_dark_style = "monokai"
+pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = "bn_keras"
 html_static_path = ["_static"]

@@ -10,7 +10,7 @@ import pytest
 import bn_keras
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "migration.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| `((\w+)\.[\w.]+\(.*?\))` \| `(.+?)` \|$", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| `((keras|tf_keras|torch)\.[\w.]+\(.*?\))` \| `(.+?)` \|$", PAGE, re.MULTILINE)
 SIDE = 6  # every axis has this size, so that a row may normalize any of them
 STATISTICS = {"running_mean": "moving_mean", "running_var": "moving_variance"}
 

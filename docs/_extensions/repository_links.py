@@ -1,6 +1,7 @@
-"""Keeps links of notebooks on the site.
+"""Makes the links of pages that are written for the repository work on the site.
 
-A notebook also runs in Colab, so it links to the repository on GitHub.
+A notebook also runs in Colab, so it links to the repository on GitHub; on the site its
+links stay on the site. A page of the repository has its anchors in HTML.
 """
 
 import pathlib
@@ -9,6 +10,7 @@ import re
 ON_GITHUB = re.compile(
     r"https://github\.com/bn-keras/bn_keras/blob/main/([\w./-]+\.(?:md|ipynb))(?=[)#])"
 )
+ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', re.MULTILINE)
 
 
 def setup(app):
@@ -17,14 +19,11 @@ def setup(app):
 
 
 def rewrite(app, docname, content):
-    content[0] = ON_GITHUB.sub(lambda found: on_site(app, found), content[0])
+    text = ON_GITHUB.sub(lambda found: on_site(app, found), content[0])
+    content[0] = ANCHOR.sub(r"(\1)=", text)
 
 
 def on_site(app, found: re.Match) -> str:
     """The path from the root of the repository, of a page that the site has."""
-    known = app.env.found_docs
-    return (
-        f"/{found[1]}"
-        if str(pathlib.PurePosixPath(found[1]).with_suffix("")) in known
-        else found[0]
-    )
+    name = str(pathlib.PurePosixPath(found[1]).with_suffix(""))
+    return f"/{found[1]}" if name in app.env.found_docs else found[0]
