@@ -60,6 +60,7 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1800
 nb_merge_streams = True
+nb_output_stderr = "remove"  # TensorFlow's logs
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
