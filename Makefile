@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where tensorflow-datasets keeps its sets, if not at its own default: make zoo DATA_DIR=…
 DATA_DIR ?=
+# off: `make docs` shows the notebooks without running them
+NOTEBOOKS ?= on
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
@@ -60,8 +62,11 @@ zoo: $(VENV)/.lab  ## make the runs that are missing in models/, which takes hou
 	$(BIN)/python -m bn_keras.experiments.comparison.zoo $(data_dir)
 	$(BIN)/bn-keras page zoo
 
-docs: $(VENV)/.dev  ## write the pages of docs/ that follow from the code
+# A failing cell of a notebook and a broken link are errors. Executed notebooks are kept until their code changes.
+docs: $(VENV)/.docs  ## the documentation site: docs/_build/html/index.html; NOTEBOOKS=off runs no notebooks
 	$(BIN)/bn-keras page options
+	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 notebooks: $(VENV)/.dev  ## run every notebook from top to bottom
 	$(BIN)/pytest tests/test_notebooks.py
@@ -72,14 +77,15 @@ test-oldest:  ## all tests on the oldest supported TensorFlow and Keras, in .ven
 	$(MAKE) test VENV=.venv-oldest PINS="tensorflow==2.18.0 keras==3.6.0 tensorflow-metadata==1.17.1"
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-oldest demo comparison build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest demo comparison build dist docs/_build *.egg-info .pytest_cache .ruff_cache
 
 # One mark per extra: made again when what is to be installed changes.
 $(VENV)/.lab: extras := lab
 $(VENV)/.dev: extras := lab,dev,export
 $(VENV)/.bench: extras := lab,bench
 $(VENV)/.serve: extras := lab,export
-$(VENV)/.lab $(VENV)/.dev $(VENV)/.bench $(VENV)/.serve: setup.cfg pyproject.toml | $(BIN)/python
+$(VENV)/.docs: extras := lab,export,docs
+$(VENV)/.lab $(VENV)/.dev $(VENV)/.bench $(VENV)/.serve $(VENV)/.docs: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[$(extras)]" $(PINS)
 	@touch $@
 
