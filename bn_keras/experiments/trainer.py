@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.choices.fields import RecipeError
 from bn_keras.experiments.augmentation import make_augmentation
 from bn_keras.experiments.data import Data
 from bn_keras.experiments.data.arrays import ArraySplit
 from bn_keras.experiments.data.stream import StreamSplit
 from bn_keras.experiments.feed import make_feed
-from bn_keras.experiments.fields import RecipeError
 from bn_keras.experiments.network import build_network, dtype_policy
 from bn_keras.experiments.optimizers import make_optimizer, make_schedule
 from bn_keras.experiments.steps import Parts, compile_count, compile_interval

@@ -17,6 +17,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def most_jobs() -> int:
+    """The largest number of processes that measure side by side: each has one thread and takes about a gigabyte."""
+    return max(8, 2 * cores())
+
+
 def machine() -> dict[str, str | int | None]:
     """The processor, cores, memory and system; the memory is `None` where the system does not tell it."""
     return {

@@ -2,8 +2,8 @@
 
 import pytest
 
+from bn_keras.choices.norm_text import norm_of, norms_of, text_of
 from bn_keras.experiments import Recipe
-from bn_keras.experiments.norm_text import norm_of, norms_of, text_of
 
 NORMS = [
     None, "batch", ("group", {"groups": 8}), ("batch", {"momentum": 0.9, "epsilon": 1e-05}),
