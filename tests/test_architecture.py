@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "export": {"choices", "ops", "layers", "surgery"},
     "lab": set(),
     "experiments": {"choices", "ops", "layers", "surgery", "models", "lab"},
-    "bench": {"ops", "layers", "surgery", "models", "lab"},
+    "bench": {"choices", "ops", "layers", "surgery", "models", "lab"},
     "pages": {"choices", "layers", "surgery", "models", "export", "lab", "experiments", "bench"},
     "cli": {"choices", "models", "export", "lab", "experiments", "bench", "pages"},
     "exports": {"layers", "models", "surgery"},

@@ -88,7 +88,7 @@ def compare(preset, data, data_dir, out, resume, quick, **changes):
 
         recipe = recipe_of(preset, data, quick, given)
         kept = f"{out} keeps the finished runs; the same command with --resume continues."
-        usage = (experiments.DataError, experiments.NetworkError)
+        usage = (experiments.DataError, experiments.NetworkError, RecipeError)
         with explained(usage, kept), Progress(console(), patient=True) as progress:
             comparison = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
         show(comparison)

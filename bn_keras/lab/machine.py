@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import importlib.util
+import math
 import os
 import pathlib
 import platform
@@ -30,6 +31,21 @@ def machine() -> dict[str, str | int | None]:
         "memory": first_value("/proc/meminfo", "MemTotal"),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def memory_bytes() -> float:
+    """The memory that this process may use, in bytes: that of the machine or of its container; infinite if unknown."""
+    sizes = [math.inf]
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in map(pathlib.Path, LIMITS):
+        text = path.read_text().strip() if path.is_file() else ""
+        if text.isdigit():
+            sizes.append(int(text))
+    return min(sizes)
 
 
 def first_value(path: str, name: str) -> str | None:
