@@ -64,3 +64,16 @@ def test_options_of_the_command_exist(name):
     }  # of TensorBoard and of Slurm
     lines = "\n".join(line for line in page.splitlines() if not line.startswith("#SBATCH"))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", lines)) - others <= known
+
+
+def test_the_ranges_on_the_page_are_those_of_the_code():
+    from bn_keras.choices.ranges import RANGES
+
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `--([a-z-]+)` \| ([\d,]+) to ([\d,]+) \|", page, re.MULTILINE)
+    assert {name for name, *_ in rows} > {"batch-size", "accumulate", "image-size", "replicas"}
+    for name, *ends in rows:
+        allowed = RANGES[name.replace("-", "_")]
+        assert [int(end.replace(",", "")) for end in ends] == [allowed.least, allowed.most], name
+    for name in ("steps", "warmup", "evaluate_every", "evaluation_examples", "validation_examples"):
+        assert RANGES[name].most == 1_000_000_000

@@ -6,10 +6,10 @@ import click
 
 from bn_keras.choices import norm_text
 from bn_keras.choices.fields import RecipeError, check_lengths
-from bn_keras.choices.names import OPTIMIZERS, PRESETS
+from bn_keras.choices.names import OPTIMIZERS
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import DataName, Name, NormText, Rates, ranged
+from bn_keras.cli.values import PRESET, DataName, Name, NormText, Rates, ranged
 
 OPTION_OF_FIELD = {"learning_rates": "--rates", "options": "--option", "learning_rate": "--rates"}
 EXAMPLES = """\b
@@ -21,7 +21,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("preset", type=Name(PRESETS), default="mlp_sigmoid")
+@click.argument("preset", type=PRESET, default="mlp_sigmoid")
 @click.option(
     "--data",
     type=DataName(),

@@ -2,14 +2,13 @@
 
 import click
 
-from bn_keras.choices.names import PRESETS
 from bn_keras.cli.errors import needs
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import Name
+from bn_keras.cli.values import PRESET
 
 
 @click.command()
-@click.argument("name", type=Name(PRESETS), required=False)
+@click.argument("name", type=PRESET, required=False)
 def presets(name):
     """List the networks that `bn-keras train` and `compare` train, or show the card of the one called NAME.
 

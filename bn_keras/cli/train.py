@@ -4,11 +4,11 @@ import click
 
 from bn_keras.choices import norm_text
 from bn_keras.choices.fields import check_lengths
-from bn_keras.choices.names import AUGMENTATIONS, DTYPES, OPTIMIZERS, PRESETS, SCHEDULES, STRATEGIES
+from bn_keras.choices.names import AUGMENTATIONS, DTYPES, OPTIMIZERS, SCHEDULES, STRATEGIES
 from bn_keras.cli.compare import usage_error
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import DataName, Name, Names, NormText, Pair, ranged
+from bn_keras.cli.values import PRESET, DataName, Name, Names, NormText, Pair, ranged
 
 EXAMPLES = """\b
 Examples:
@@ -19,7 +19,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("preset", type=Name(PRESETS))
+@click.argument("preset", type=PRESET)
 @click.option(
     "--data",
     type=DataName(),

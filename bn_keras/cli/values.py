@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bn_keras.choices import norm_text
-from bn_keras.choices.names import DATA, NORMS, suggestion
+from bn_keras.choices.names import DATA, NORMS, PRESETS, suggestion
 from bn_keras.choices.ranges import RANGES, Range
 
 
@@ -50,21 +50,26 @@ class Name(click.ParamType):
 
     Args:
         names: The names.
-        kind: What they name, for the help.
+        expected: What an error says of them in place of a long list.
     """
 
-    def __init__(self, names: Iterable[str], kind: str = "name"):
+    name = "name"
+
+    def __init__(self, names: Iterable[str], expected: str = ""):
         self.names = tuple(names)
-        self.name = kind
+        self.expected = expected or f"one of {', '.join(self.names)}"
 
     def convert(self, value, param, ctx):
         if value not in self.names:
             near = suggestion(value, self.names)
-            self.fail(f"expected one of {', '.join(self.names)}; received {shortened(value)}.{near}", param, ctx)
+            self.fail(f"expected {self.expected}; received {shortened(value)}.{near}", param, ctx)
         return value
 
     def shell_complete(self, ctx, param, incomplete):
         return completed(self.names, incomplete)
+
+
+PRESET = Name(PRESETS, "one of the networks that `bn-keras presets` lists")
 
 
 class Names(click.ParamType):

@@ -1,0 +1,57 @@
+"""TensorFlow is imported quietly, and errors are not lost."""
+
+import os
+import sys
+
+import pytest
+import tensorflow as tf
+
+from bn_keras.lab import quiet
+
+
+@pytest.fixture(autouse=True)
+def logger_as_before():
+    level = tf.get_logger().level
+    yield
+    tf.get_logger().setLevel(level)
+
+
+def test_standard_error_is_held_back_in_python_and_below(capfd):
+    with quiet.standard_error_held_back():
+        os.write(2, b"from C++\n")
+        print("from Python", file=sys.stderr)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+def test_what_was_held_back_is_printed_when_the_import_fails(capfd):
+    with pytest.raises(ImportError), quiet.standard_error_held_back():
+        os.write(2, b"a library is missing\n")
+        raise ImportError("planted")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "a library is missing\nafter\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "verbose", "after"),
+    [(None, False, "3"), (None, True, None), ("3", False, "3"), ("1", False, "1"), ("0", True, "0")],
+)
+def test_the_level_that_the_user_sets_stays(before, verbose, after, monkeypatch):
+    monkeypatch.delenv(quiet.LEVEL, raising=False)
+    if before is not None:
+        monkeypatch.setenv(quiet.LEVEL, before)
+    quiet.import_tensorflow(verbose)
+    assert os.environ.get(quiet.LEVEL) == after
+    monkeypatch.delenv(quiet.LEVEL, raising=False)
+
+
+@pytest.mark.parametrize(("before", "held"), [(None, True), ("3", True), ("1", False)])
+def test_the_import_is_held_back_unless_the_user_wants_the_lines(before, held, monkeypatch, capfd):
+    monkeypatch.delenv(quiet.LEVEL, raising=False)
+    if before is not None:
+        monkeypatch.setenv(quiet.LEVEL, before)
+    original = quiet.importlib.import_module
+    monkeypatch.setattr(quiet.importlib, "import_module", lambda name: os.write(2, b"line\n") and original(name))
+    quiet.import_tensorflow()
+    assert ("line" not in capfd.readouterr().err) == held
+    monkeypatch.delenv(quiet.LEVEL, raising=False)
