@@ -6,7 +6,7 @@ from bn_keras.bench.cases import GROUPS
 from bn_keras.choices.names import PEERS
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import Name, ranged
+from bn_keras.cli.values import Name, Out, ranged
 
 
 @click.command()
@@ -22,7 +22,7 @@ from bn_keras.cli.values import Name, ranged
     "--peer", "peers", type=Name(PEERS), multiple=True, metavar="PEER", help="bn_keras, keras, …; may be repeated."
 )
 @click.option("--rounds", type=ranged("rounds"), default=15, show_default=True, help="Turns of each peer.")
-@click.option("--out", default="benchmarks", show_default=True, metavar="DIR", help="For results.json.")
+@click.option("--out", type=Out(), default="benchmarks", show_default=True, metavar="DIR", help="For results.json.")
 @click.option("--resume", is_flag=True, help="Continue the benchmark in --out.")
 @click.option("--quick", is_flag=True, help="Measure tiny inputs in 2 rounds, to see that everything runs.")
 def bench(groups, peers, rounds, out, resume, quick):

@@ -8,7 +8,7 @@ from bn_keras.choices.names import CLAIMS, suggestion
 from bn_keras.choices.ranges import Range
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import DataName, Number, completed, shortened
+from bn_keras.cli.values import DataName, Number, Out, completed, shortened
 from bn_keras.lab.machine import most_jobs
 
 EXAMPLES = """\b
@@ -40,7 +40,9 @@ class ClaimId(click.ParamType):
 @click.argument("ids", type=ClaimId(), nargs=-1, metavar="[ID]...")
 @click.option("--list", "listed", is_flag=True, help="Print the ids and titles, and measure nothing.")
 @click.option("--quick", is_flag=True, help="Small sizes: less than a minute for each claim, and no network.")
-@click.option("--out", default="claims", show_default=True, metavar="DIR", help="For the results and the pictures.")
+@click.option(
+    "--out", type=Out(), default="claims", show_default=True, metavar="DIR", help="For the results and the pictures."
+)
 @click.option("--resume", is_flag=True, help="Continue the results in --out: measure only what is missing.")
 @click.option(
     "--jobs",

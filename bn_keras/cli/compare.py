@@ -9,7 +9,7 @@ from bn_keras.choices.fields import RecipeError, check_lengths
 from bn_keras.choices.names import OPTIMIZERS
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import PRESET, DataName, Name, NormText, Rates, ranged
+from bn_keras.cli.values import PRESET, DataName, Name, NormText, Out, Rates, ranged
 
 OPTION_OF_FIELD = {"learning_rates": "--rates", "options": "--option", "learning_rate": "--rates"}
 EXAMPLES = """\b
@@ -68,7 +68,12 @@ Examples:
 @click.option("--width", type=ranged("width"), help="Factor on the units or channels of the hidden layers.")
 @click.option("--norm-momentum", type=ranged("norm_momentum"), help="Momentum of moving averages.  [default: 0.9]")
 @click.option(
-    "--out", default="comparison", show_default=True, metavar="DIR", help="For the runs, the pictures and the page."
+    "--out",
+    type=Out(),
+    default="comparison",
+    show_default=True,
+    metavar="DIR",
+    help="For the runs, the pictures and the page.",
 )
 @click.option("--resume", is_flag=True, help="Continue the comparison in --out, or share it with other processes.")
 def compare(preset, data, data_dir, out, resume, quick, **changes):

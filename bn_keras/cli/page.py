@@ -6,7 +6,7 @@ import click
 
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import completed
+from bn_keras.cli.values import Out, completed
 from bn_keras.pages import registry
 from bn_keras.pages.registry import PAGES, Page, PageError, Request
 
@@ -17,7 +17,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
 @click.argument("name", required=False, shell_complete=lambda context, parameter, typed: completed(PAGES, typed))
 @click.option(
     "--out",
-    type=click.Path(path_type=pathlib.Path),
+    type=Out(),
     metavar="PATH",
     help="The file to write, or the folder of a page with pictures.  [default: its place in the repository]",
 )
@@ -41,6 +41,7 @@ def page(name, out, results, quick):  # fmt: skip
         for each in PAGES.values():
             click.echo(listed(each))
         return
+    out = out and pathlib.Path(out)
     with explained(PageError, "The page was not written. Results that it stores are kept."):
         chosen = registry.page_named(name)
         check_options(chosen, out, results, quick)

@@ -8,7 +8,7 @@ from bn_keras.choices.names import AUGMENTATIONS, DTYPES, OPTIMIZERS, SCHEDULES,
 from bn_keras.cli.compare import usage_error
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import PRESET, DataName, Name, Names, NormText, Pair, ranged
+from bn_keras.cli.values import PRESET, DataName, Name, Names, NormText, Out, Pair, ranged
 
 EXAMPLES = """\b
 Examples:
@@ -106,7 +106,9 @@ Examples:
 @click.option(
     "--restarts", type=ranged("restarts"), default=3, show_default=True, help="Restarts after another worker is lost."
 )
-@click.option("--out", default="run", show_default=True, metavar="DIR", help="For the model, checkpoints and logs.")
+@click.option(
+    "--out", type=Out(), default="run", show_default=True, metavar="DIR", help="For the model, checkpoints and logs."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout, restarts, epochs, **changes):
     """Train PRESET, with any normalization or none.

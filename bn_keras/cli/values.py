@@ -200,6 +200,20 @@ class Pair(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class Out(click.ParamType):
+    """The folder or file to write; an empty text would be the current folder."""
+
+    name = "path"
+
+    def convert(self, value, param, ctx):
+        if not value.strip():
+            self.fail(f"expected a path; received {shortened(value)}. Use . for the current folder.", param, ctx)
+        return value
+
+    def shell_complete(self, ctx, param, incomplete):
+        return [CompletionItem(incomplete, type="file")]
+
+
 def shortened(value: object) -> str:
     """A value as an error shows it, not longer than a line."""
     text = repr(value)
