@@ -25,7 +25,8 @@ def _is_command() -> bool:
     name = sys.argv[0] if sys.argv else ""
     if name == "-m":  # Python looks for the module that it runs
         return sys.orig_argv[-len(sys.argv)].removeprefix("-m") == __name__
-    return pathlib.PurePath(name).stem == "bn-keras"
+    path = pathlib.PurePath(name)
+    return path.stem == "bn-keras" or path.parts[-2:] == (__name__, "__main__.py")
 
 
 # `import bn_keras` registers its layers with Keras, so that `keras.models.load_model` knows them. Only the command line

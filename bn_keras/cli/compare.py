@@ -93,8 +93,8 @@ def compare(preset, data, data_dir, out, resume, quick, **changes):
 
         recipe = recipe_of(preset, data, quick, given)
         kept = f"{out} keeps the finished runs; the same command with --resume continues."
-        usage = (experiments.DataError, experiments.NetworkError, RecipeError)
-        with explained(usage, kept), Progress(console(), patient=True) as progress:
+        usage = (experiments.DataError, experiments.NetworkError)
+        with explained(usage, kept), options_named(), Progress(console(), patient=True) as progress:
             comparison = experiments.compare(recipe, out, data_dir=data_dir, resume=resume, watcher=progress)
         show(comparison)
         paths = experiments.draw(comparison, out)
@@ -112,13 +112,21 @@ def recipe_of(preset, data, quick, changes):
 
 
 @contextlib.contextmanager
-def usage_error():
-    """Turns a refused value of a recipe into a usage error that names the option."""
+def options_named():
+    """Turns a refused field of a recipe into a usage error that names the option."""
     try:
         yield
     except RecipeError as error:
         option = OPTION_OF_FIELD.get(error.field, "--" + error.field.replace("_", "-"))
         raise click.UsageError(f"{option} must be {error.expected}. Received: {error.received!r}.") from None
+
+
+@contextlib.contextmanager
+def usage_error():
+    """Turns a refused value of a recipe into a usage error."""
+    try:
+        with options_named():
+            yield
     except (ValueError, TypeError) as error:  # a layer raises a TypeError for an option of a wrong type
         raise click.UsageError(str(error)) from None
 

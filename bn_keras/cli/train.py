@@ -5,7 +5,7 @@ import click
 from bn_keras.choices import norm_text
 from bn_keras.choices.fields import check_lengths
 from bn_keras.choices.names import AUGMENTATIONS, DTYPES, OPTIMIZERS, SCHEDULES, STRATEGIES
-from bn_keras.cli.compare import usage_error
+from bn_keras.cli.compare import options_named, usage_error
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
 from bn_keras.cli.values import PRESET, DataName, Name, Names, NormText, Out, Pair, ranged
@@ -128,8 +128,8 @@ def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout,
         waiting = ("warmup", "evaluate_every") if epochs is not None else ()
         recipe = recipe_of(preset, data, {field: value for field, value in changes.items() if field not in waiting})
         kept = f"{out} keeps the last checkpoints; the same command with --resume continues."
-        usage = (experiments.DataError, experiments.NetworkError, experiments.RecipeError)
-        with explained(usage, kept), Progress(console(), patient=True) as progress:
+        usage = (experiments.DataError, experiments.NetworkError)
+        with explained(usage, kept), options_named(), Progress(console(), patient=True) as progress:
             replicas_here = strategy_of(strategy, replicas, join_timeout)
             loaded = experiments.load(data, data_dir, image_size=recipe.image_size)
             if epochs is not None:

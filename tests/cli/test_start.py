@@ -8,6 +8,7 @@ import sys
 import keras
 import pytest
 
+import bn_keras
 from bn_keras import BatchNorm
 from bn_keras.cli import cli
 from tests.processes import finished
@@ -121,6 +122,27 @@ def test_import_registers_the_layers_for_a_stored_model(tmp_path):
     code = "import bn_keras, keras, sys; print(keras.models.load_model(sys.argv[1]).layers[-1].__class__.__name__)"
     done = run("-c", code, tmp_path / "model.keras")
     assert done.stdout == "BatchNorm\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "orig_argv", "expected"),
+    [
+        (["/usr/bin/bn-keras", "train"], ["python", "/usr/bin/bn-keras", "train"], True),
+        (["C:/Scripts/bn-keras.exe"], ["C:/Scripts/bn-keras.exe"], True),
+        (["-m", "--help"], ["python", "-X", "importtime", "-m", "bn_keras", "--help"], True),
+        (["-m"], ["python", "-mbn_keras"], True),
+        (["/lib/bn_keras/__main__.py", "claims"], ["python", "-c", "from multiprocessing.spawn import …"], True),
+        (["-m", "bn_keras"], ["python", "-m", "mine", "bn_keras"], False),
+        (["-m"], ["python", "-m", "bn_keras.bench.worker"], False),
+        (["train.py"], ["python", "train.py"], False),
+        ([""], ["python"], False),
+        ([], ["python"], False),
+    ],
+)
+def test_the_command_is_recognized_by_what_was_started(argv, orig_argv, expected, monkeypatch):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", orig_argv)
+    assert bn_keras._is_command() is expected
 
 
 def test_the_public_names_load_where_the_command_waits():
