@@ -119,7 +119,7 @@ def test_a_comparison_of_several_norms_is_printed(tmp_path):
         (["--norms", "none,group:groups=7"], "cannot be built for the data 'digits'"),
         (["--norms", "none,group:gruppen=4"], "gruppen"),
         (["--data-dir", "/no/such"], "'/no/such' does not exist"),
-        (["one", "two"], "unexpected extra argument"),
+        (["mlp_sigmoid", "two"], "unexpected extra argument"),
     ],
 )
 def test_typed_wrong(arguments, words, tmp_path, monkeypatch):
