@@ -81,3 +81,16 @@ def test_commands_of_a_page_exist(page):
     for name, rest in re.findall(r"^bn-keras (\w+)(.*)$", text_of(page), re.MULTILINE):
         known = {option for each in cli.cli.commands[name].params for option in each.opts}
         assert set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) <= known, f"bn-keras {name}{rest}"
+
+
+def test_the_ranges_on_the_page_are_those_of_the_code():
+    from bn_keras.choices.ranges import RANGES
+
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `--([a-z-]+)` \| ([\d,]+) to ([\d,]+) \|", page, re.MULTILINE)
+    assert {name for name, *_ in rows} > {"batch-size", "accumulate", "image-size", "replicas"}
+    for name, *ends in rows:
+        allowed = RANGES[name.replace("-", "_")]
+        assert [int(end.replace(",", "")) for end in ends] == [allowed.least, allowed.most], name
+    for name in ("steps", "warmup", "evaluate_every", "evaluation_examples", "validation_examples"):
+        assert RANGES[name].most == 1_000_000_000

@@ -8,13 +8,14 @@ from bn_keras.bench.cases import GROUPS, cases_of
 from bn_keras.bench.measure import measure, measure_memory, measure_overheads
 from bn_keras.bench.peers import PEERS
 from bn_keras.bench.process import Pool
+from bn_keras.choices.ranges import RANGES
 from bn_keras.lab.markdown import size
 from bn_keras.lab.results import RESULTS
 from bn_keras.lab.watcher import Watcher
 
 
 class BenchError(ValueError):
-    """An unknown group or peer, or a choice that leaves nothing to measure."""
+    """An unknown group or peer, a number out of range, or a choice that leaves nothing to measure."""
 
 
 def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, watcher=None):
@@ -37,6 +38,8 @@ def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, wat
         ResultsError: When `out` has results and `resume` is false, or when they were made with other settings.
     """
     watcher = watcher or Watcher()
+    if rounds not in RANGES["rounds"]:
+        raise BenchError(f"`rounds` must be {RANGES['rounds'].words}. Received: rounds={rounds!r}.")
     plan, missing = plan_of(groups, peers, quick)
     path = pathlib.Path(out) / RESULTS
     results = stored.begin_results(path, rounds, quick, resume)

@@ -4,7 +4,12 @@ import pathlib
 
 import click
 
+from bn_keras.choices.names import CLAIMS, suggestion
+from bn_keras.choices.ranges import Range
 from bn_keras.cli.errors import explained, needs
+from bn_keras.cli.start import load_keras
+from bn_keras.cli.values import DataName, Number, Out, completed, shortened
+from bn_keras.lab.machine import most_jobs
 
 EXAMPLES = """\b
 Examples:
@@ -16,15 +21,32 @@ Examples:
 COLUMNS = ("id", "claim", "verdict", "number")
 
 
+class ClaimId(click.ParamType):
+    """The id of a claim; small letters will do."""
+
+    name = "id"
+
+    def convert(self, value, param, ctx):
+        if value.upper() not in CLAIMS:
+            near = suggestion(value.upper(), CLAIMS) or f" Claims: {', '.join(CLAIMS)}."
+            self.fail(f"Unknown claim {shortened(value)}.{near}", param, ctx)
+        return value.upper()
+
+    def shell_complete(self, ctx, param, incomplete):
+        return completed(CLAIMS, incomplete.upper())
+
+
 @click.command(epilog=EXAMPLES)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", type=ClaimId(), nargs=-1, metavar="[ID]...")
 @click.option("--list", "listed", is_flag=True, help="Print the ids and titles, and measure nothing.")
 @click.option("--quick", is_flag=True, help="Small sizes: less than a minute for each claim, and no network.")
-@click.option("--out", default="claims", show_default=True, metavar="DIR", help="For the results and the pictures.")
+@click.option(
+    "--out", type=Out(), default="claims", show_default=True, metavar="DIR", help="For the results and the pictures."
+)
 @click.option("--resume", is_flag=True, help="Continue the results in --out: measure only what is missing.")
 @click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=Number(Range(int, 1, most_jobs())),
     metavar="N",
     help="Processes, each with one thread.  [default: the number of cores; 1 with --quick]",
 )
@@ -33,7 +55,12 @@ COLUMNS = ("id", "claim", "verdict", "number")
     type=click.Path(exists=True, file_okay=False),
     help="Where tensorflow-datasets keeps its data sets.  [default: its own directory]",
 )
-@click.option("--images", metavar="NAME", help="The data set of colour images, without --quick.  [default: cifar10]")
+@click.option(
+    "--images",
+    type=DataName(),
+    metavar="NAME",
+    help="The data set of colour images, without --quick.  [default: cifar10]",
+)
 def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
     """Test claims about normalization by measurement.
 
@@ -43,14 +70,14 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
     """
     if quick and images:
         raise click.UsageError("--images is for the full form. Leave out --images or --quick.")
+    load_keras()
     with needs("lab"):
         from bn_keras.experiments.claims import catalog
         from bn_keras.experiments.claims.claim import Form
         from bn_keras.experiments.claims.page import write_page
         from bn_keras.lab.machine import cores
 
-        with explained(catalog.ClaimError, ""):
-            claims_by_id = {claim.id: claim for claim in map(catalog.claim_named, ids)}
+        claims_by_id = {claim.id: claim for claim in map(catalog.claim_named, ids)}
         chosen = list(claims_by_id.values()) or catalog.all_claims()
         if listed:
             for claim in chosen:

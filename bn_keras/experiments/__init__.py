@@ -1,5 +1,6 @@
 """Experiments that show what normalization does to training, and the training itself."""
 
+from bn_keras.choices.fields import RecipeError
 from bn_keras.experiments.cluster import make_strategy
 from bn_keras.experiments.comparison.analysis import Comparison
 from bn_keras.experiments.comparison.compare import compare, read_comparison
@@ -7,7 +8,6 @@ from bn_keras.experiments.comparison.figures import draw
 from bn_keras.experiments.comparison.recipe import Recipe, default_recipe
 from bn_keras.experiments.comparison.report import summarize
 from bn_keras.experiments.data import Data, DataError, load
-from bn_keras.experiments.fields import RecipeError
 from bn_keras.experiments.network import NetworkError
 from bn_keras.experiments.rendezvous import ClusterError
 from bn_keras.experiments.train import train

@@ -9,18 +9,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.choices.fields import RecipeError
 from bn_keras.experiments.augmentation import make_augmentation
 from bn_keras.experiments.data import Data
 from bn_keras.experiments.data.arrays import ArraySplit
 from bn_keras.experiments.data.stream import StreamSplit
 from bn_keras.experiments.feed import make_feed
-from bn_keras.experiments.fields import RecipeError
+from bn_keras.experiments.memory import check_batch_memory
 from bn_keras.experiments.network import build_network, dtype_policy
 from bn_keras.experiments.optimizers import make_optimizer, make_schedule
 from bn_keras.experiments.steps import Parts, compile_count, compile_interval
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
 EVALUATION_BATCH = 500
+EVALUATION_VALUES = 2**25  # of the inputs of a batch: large images come in smaller batches
 # A call of the compiled interval cannot be interrupted, so a long interval is several calls.
 STEPS_PER_CALL = 100
 # A random state starts with seed + index · 2³² + replica · 2⁴⁸, so that no two layers and replicas share one.
@@ -69,6 +71,7 @@ class Trainer:
         check_augmentation(recipe, self.data)
         with self.strategy.scope(), dtype_policy(recipe.dtype):
             self.model = make_network(recipe, self.data)
+            check_batch_memory(recipe, self.model, self.strategy)
             self.schedule = make_schedule(recipe.schedule, recipe.steps, recipe.warmup)
             self.optimizer = make_optimizer(
                 recipe.optimizer,
@@ -172,11 +175,12 @@ class Trainer:
     def evaluation_batches(self, split: ArraySplit | StreamSplit):
         """The examples of a split that count, in batches."""
         count = min(self.recipe.evaluation_examples or split.examples, split.examples)
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // math.prod(self.data.input_shape)))
         if split.inputs is None:
-            yield from split.once(EVALUATION_BATCH).unbatch().take(count).batch(EVALUATION_BATCH)
+            yield from split.once(size).unbatch().take(count).batch(size)
             return
-        for start in range(0, count, EVALUATION_BATCH):
-            own = slice(start, min(start + EVALUATION_BATCH, count))
+        for start in range(0, count, size):
+            own = slice(start, min(start + size, count))
             yield tf.constant(split.inputs[own]), tf.constant(split.labels[own])
 
 

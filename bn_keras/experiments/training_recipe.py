@@ -4,22 +4,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from bn_keras.experiments.augmentation import AUGMENTATIONS
-from bn_keras.experiments.fields import (
-    RecipeError,
-    is_int,
-    is_real,
-    make_plain,
-    require,
-    require_int,
-    require_rate,
-    require_seed,
-)
-from bn_keras.experiments.optimizers import OPTIMIZERS, SCHEDULES
+from bn_keras.choices.fields import RecipeError, check_lengths, make_plain, require, require_in_ranges
+from bn_keras.choices.names import AUGMENTATIONS, DTYPES, OPTIMIZERS, SCHEDULES
+from bn_keras.choices.ranges import RANGES
 from bn_keras.models import norm as make_norm
 from bn_keras.models import preset
-
-DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +80,17 @@ class TrainingRecipe:
         require("data", isinstance(self.data, str) and bool(self.data), "the name of a data set", self.data)
         self._check_network()
         self._check_optimizer()
-        self._check_lengths()
-        require_seed("seed", self.seed)
+        require_in_ranges(
+            self, "batch_size", "accumulate", "steps", "evaluate_every", "warmup", "evaluation_examples",
+            "validation_examples", "target", "seed",
+        )  # fmt: skip
+        check_lengths(
+            steps=self.steps,
+            evaluate_every=self.evaluate_every,
+            warmup=self.warmup,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+        )
 
     def _check_network(self):
         if callable(self.norm):
@@ -101,11 +99,7 @@ class TrainingRecipe:
         unknown = sorted(set(self.options) - set(preset(self.preset).options))
         known = ", ".join(preset(self.preset).options) or "none"
         require("options", not unknown, f"options of {self.preset!r}: {known}", dict(self.options))
-        require("width", is_real(self.width) and 0 < self.width <= 16, "a number in (0, 16]", self.width)
-        gain = self.initial_gain
-        require("initial_gain", is_real(gain) and 0 < gain <= 1000, "a number in (0, 1000]", gain)
-        if self.image_size is not None:
-            require_int(self, "image_size", 1)
+        require_in_ranges(self, "width", "initial_gain", "image_size")
         require("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}", self.dtype)
         names = self.augment
         known = isinstance(names, tuple) and set(names) <= set(AUGMENTATIONS) and len(set(names)) == len(names)
@@ -114,24 +108,7 @@ class TrainingRecipe:
     def _check_optimizer(self):
         require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}", self.optimizer)
         require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}", self.schedule)
-        require_rate("learning_rate", self.learning_rate)
-        decay, clip = self.weight_decay, self.clip_norm
-        require("weight_decay", is_real(decay) and 0 <= decay < 1, "a number in [0, 1)", decay)
-        require("clip_norm", clip is None or (is_real(clip) and clip > 0), "a number > 0", clip)
-
-    def _check_lengths(self):
-        for name, least in (("batch_size", 2), ("accumulate", 1), ("steps", 1), ("evaluate_every", 1), ("warmup", 0)):
-            require_int(self, name, least)
-        if self.batch_size % self.accumulate:
-            raise RecipeError("batch_size", f"a multiple of accumulate={self.accumulate}", self.batch_size)
-        for name in ("evaluation_examples", "validation_examples"):
-            if getattr(self, name) is not None:
-                require_int(self, name, 1)
-        if self.steps % self.evaluate_every:
-            raise RecipeError("steps", f"a multiple of evaluate_every={self.evaluate_every}", self.steps)
-        require("warmup", self.warmup < self.steps, f"less than steps={self.steps}", self.warmup)
-        target = self.target
-        require("target", target is None or (is_real(target) and 0 < target <= 1), "a number in (0, 1]", target)
+        require_in_ranges(self, "learning_rate", "weight_decay", "clip_norm")
 
     def to_dict(self) -> dict:
         """Plain values, as JSON gives them back."""
@@ -160,6 +137,6 @@ def training_recipe(preset: str, data: str = "digits", **changes) -> TrainingRec
     """
     fields = TRAINING_DEFAULTS.get(preset, {}) | changes
     steps = fields.get("steps")
-    if is_int(steps) and steps >= 1 and "evaluate_every" not in fields:
+    if steps in RANGES["steps"] and "evaluate_every" not in fields:
         fields["evaluate_every"] = math.gcd(int(steps), max(1, int(steps) // 10))
     return TrainingRecipe(preset=preset, data=data, **fields)

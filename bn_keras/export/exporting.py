@@ -15,9 +15,10 @@ import keras
 import tensorflow as tf
 
 from bn_keras import surgery
+from bn_keras.choices.formats import FORMATS, existing, free_path
 from bn_keras.export import check as checking
 from bn_keras.export.endpoint import Endpoint, through
-from bn_keras.export.formats import FORMATS, brief, format_named, known_opset
+from bn_keras.export.formats import brief, format_named, known_opset, require, write
 from bn_keras.export.preprocessing import preprocessor
 from bn_keras.export.signature import signature_of
 from bn_keras.surgery.reports import Report, Verified
@@ -150,7 +151,7 @@ def export(
         raise ValueError("An exported model belongs to no strategy. Call export outside of strategy.scope().")
     if not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"`timeout` must be a number of seconds > 0. Received: {timeout!r}.")
-    chosen.require(check)
+    require(chosen, check)
     opset = known_opset(opset, chosen)
     model = loaded(model, custom_objects)
     signature = signature_of(model, input_signature)
@@ -160,7 +161,7 @@ def export(
     batches = checking.batches_of(endpoint, examples, pixels=front is not None) if check else []
     with beside(path) as draft:
         started = time.monotonic()
-        chosen.write(endpoint, draft, opset)
+        write(chosen, endpoint, draft, opset)
         seconds, verified = time.monotonic() - started, Verified(None, "check=False")
         if check:
             reference, tolerance = (lambda batch: through(front, model, batch)), checking.tolerance_of(model)
@@ -181,28 +182,6 @@ def folded(model, report):
     if report is not None:
         report(str(folding))
     return copy, folding
-
-
-def free_path(path, chosen):
-    """The path, if a file of that format can be written there."""
-    if "://" in str(path):
-        raise ValueError(f"Expected a path of this machine. Received: {path!r}. Export to one, and copy it from there.")
-    path = pathlib.Path(path)
-    suffixes = {each.suffix for each in FORMATS.values()} - {""} | {".keras", ".h5"}
-    if path.suffix != chosen.suffix and (chosen.suffix or path.suffix in suffixes):
-        what = f"must end in {chosen.suffix}" if chosen.suffix else "must be a folder, such as exported/1"
-        raise ValueError(f"For {chosen.title} the path {what}. Received: {str(path)!r}. Or choose another `format`.")
-    if os.path.lexists(path):
-        raise FileExistsError(f"There is something at {str(path)!r} already. Choose another path, or remove it first.")
-    above = existing(path)
-    if not above.is_dir():
-        raise NotADirectoryError(f"{str(above)!r} is no folder. Received: {str(path)!r}. Choose another path.")
-    return path
-
-
-def existing(path):
-    """The innermost folder above a path that exists."""
-    return next(folder for folder in path.absolute().parents if os.path.lexists(folder))
 
 
 def loaded(model, custom_objects):

@@ -1,25 +1,15 @@
 """Presets by name."""
 
-import difflib
 import importlib
 import numbers
 
 import keras
 
+from bn_keras.choices.names import FAMILIES, suggestion
 from bn_keras.models.norms import Norm, named_and_options
 from bn_keras.models.preset import Preset
 from bn_keras.models.weights import load_weights, shipped
 
-# A module of `bn_keras.models` that holds a list PRESETS; the place to add a family.
-FAMILIES = (
-    "applications",
-    "bn_inception",
-    "inception",
-    "mlp",
-    "resnet",
-    "transformer",
-    "vgg",
-)
 PRESETS: dict[str, Preset] = {}
 for _family in FAMILIES:
     for _entry in importlib.import_module(f"bn_keras.models.{_family}").PRESETS:
@@ -53,10 +43,8 @@ def preset(name: str) -> Preset:
     (28, 28, 1)
     """
     if not isinstance(name, str) or name not in PRESETS:
-        near = difflib.get_close_matches(str(name), PRESETS, n=1)
         raise ValueError(
-            f"`name` must be one of {', '.join(list_presets())}. Received: {name!r}."
-            + (f" Did you mean {near[0]!r}?" if near else "")
+            f"`name` must be one of {', '.join(list_presets())}. Received: {name!r}.{suggestion(name, PRESETS)}"
         )
     return PRESETS[name]
 

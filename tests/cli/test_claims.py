@@ -101,10 +101,10 @@ def test_jobs_are_the_cores_in_full_and_one_with_quick(two_claims, tmp_path, mon
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["C88"], "Unknown claim 'C88'. Did you mean C8?"),
+        (["C88"], "Unknown claim 'C88'. Did you mean 'C8'?"),
         (["x"], "Unknown claim 'x'. Claims: C1, C2,"),
         (["C8", "--quik"], "--quick"),
-        (["--jobs", "0"], "'--jobs': 0 is not in the range x>=1"),
+        (["--jobs", "0"], "'--jobs': expected an int in [1, "),
         (["--images", "cifar10", "--quick"], "--images is for the full form. Leave out --images or --quick."),
         (["--data-dir", "/no/such"], "'/no/such' does not exist"),
     ],

@@ -6,13 +6,15 @@ import functools
 import multiprocessing
 import os
 import pathlib
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from bn_keras.choices.ranges import is_int
 from bn_keras.experiments.claims.claim import Cell, Claim, Form, Values, key_of, plain
 from bn_keras.experiments.claims.stored import Stored, read_to_continue
 from bn_keras.experiments.data import Data, load
+from bn_keras.lab.machine import most_jobs
+from bn_keras.lab.one_thread import start_worker
 from bn_keras.lab.watcher import Watcher
 
 
@@ -39,7 +41,8 @@ def measure_claims(
         out: The folder; `measure_claims` creates it.
         form: A `Form`; `None` for the full one.
         data_dir: Where tensorflow-datasets keeps its data sets; `None` for its default.
-        jobs: The number of processes, each with one thread. With 1, this process measures.
+        jobs: The number of processes, each with one thread: at least 1, at most 8 or twice the number of cores,
+            whichever is more. With 1, this process measures.
         resume: Whether to continue the results that `out` holds.
         watcher: A `bn_keras.lab.watcher.Watcher` that shows the progress; `None` shows nothing.
 
@@ -47,6 +50,7 @@ def measure_claims(
         The results by the id of the claim.
 
     Raises:
+        ValueError: For a number of `jobs` out of range.
         ResultsError: When `out` has results and `resume` is false, when they are of another form, or when unfinished
             ones have another protocol or other versions.
         DataError: When a data set of a claim cannot be used; nothing has been measured then.
@@ -54,14 +58,16 @@ def measure_claims(
         LostProcessError: When a process has died.
         Exception: What the measurement of a cell raised, with a note that names the cell.
     """
+    if not is_int(jobs) or not 1 <= jobs <= most_jobs():
+        raise ValueError(f"`jobs` must be an int in [1, {most_jobs()}]. Received: jobs={jobs!r}.")
     form, watcher = form or Form(), watcher or Watcher()
     results = {claim.id: read_to_continue(claim, form, pathlib.Path(out).expanduser(), resume) for claim in claims}
     pending = [claim for claim in claims if claim.missing(form, results[claim.id].found)]
     for name in sorted({name for claim in pending for name in claim.data(form)}):
         load(name, data_dir)
     if pending:
-        with make_executor(jobs, data_dir, watcher) as executor:
-            measure_pending(pending, results, form, executor, jobs, watcher)
+        with make_executor(jobs) as executor:
+            measure_pending(pending, results, form, executor, jobs, data_dir, watcher)
     return results
 
 
@@ -71,6 +77,7 @@ def measure_pending(
     form: Form,
     executor: concurrent.futures.Executor,
     jobs: int,
+    data_dir: str | os.PathLike | None,
     watcher: Watcher,
 ) -> None:
     """Keeps `jobs` cells under way until no claim misses any."""
@@ -87,7 +94,7 @@ def measure_pending(
                 if len(under_way) == jobs:
                     break
                 watcher.item_begins(words_of(claim, cell))
-                under_way[executor.submit(measure_cell, claim.measure, cell)] = claim, cell
+                under_way[executor.submit(measure_cell, claim.measure, cell, data_dir)] = claim, cell
             if not under_way:
                 return
             ended, _ = concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
@@ -141,19 +148,11 @@ def words_of(claim: Claim, cell: Cell) -> str:
     return f"{claim.id}, " + ", ".join(f"{name} {value}" for name, value in cell.items())
 
 
-def measure_cell(measure: Callable, cell: Cell) -> Values:
+def measure_cell(measure: Callable, cell: Cell, data_dir: str | os.PathLike | None) -> Values:
     """Measures a cell, in this process or in one of several."""
     started = time.perf_counter()
-    values = plain(measure(cell, loader()))
+    values = plain(measure(cell, functools.partial(cached_data, data_dir=data_dir)))
     return values | {"seconds": round(time.perf_counter() - started, 2)}
-
-
-DATA_DIR: list[str | os.PathLike | None] = [None]
-
-
-def loader():
-    """The function that loads data for a cell: `load("mnist")`, `load("cifar10", image_size=16)`."""
-    return functools.partial(cached_data, data_dir=DATA_DIR[0])
 
 
 @functools.lru_cache(maxsize=4)
@@ -174,22 +173,9 @@ class Here(concurrent.futures.Executor):
         return future
 
 
-def make_executor(jobs: int, data_dir, watcher: Watcher) -> concurrent.futures.Executor:
+def make_executor(jobs: int) -> concurrent.futures.Executor:
     """This process, or several that have one thread each."""
     if jobs == 1:
-        DATA_DIR[0] = data_dir
         return Here()
     context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=start_worker, initargs=(data_dir,)
-    )
-
-
-def start_worker(data_dir: str | os.PathLike | None) -> None:
-    """One thread, so that processes do not take each other's cores; Ctrl-C is for the parent."""
-    import tensorflow as tf
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    DATA_DIR[0] = data_dir
+    return concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=start_worker)

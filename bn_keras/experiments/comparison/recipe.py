@@ -6,9 +6,10 @@ import inspect
 import json
 from collections.abc import Mapping
 
+from bn_keras.choices.fields import RecipeError, make_plain, require, require_in_ranges
+from bn_keras.choices.norm_text import text_of
+from bn_keras.choices.ranges import RANGES
 from bn_keras.experiments.comparison.space import Space, Trial
-from bn_keras.experiments.fields import RecipeError, is_int, is_real, make_plain, require, require_int, require_rate
-from bn_keras.experiments.norm_text import text_of
 from bn_keras.experiments.training_recipe import TrainingRecipe, training_recipe
 from bn_keras.models import preset
 from bn_keras.models.norms import KINDS, named_and_options
@@ -76,20 +77,15 @@ class Recipe:
         pair = isinstance(rates, tuple) and len(rates) == 2
         require("learning_rates", pair, "a pair: the lowest and the highest learning rate of the search", rates)
         for rate in rates:
-            require_rate("learning_rates", rate)
+            require("learning_rates", rate in RANGES["learning_rate"], RANGES["learning_rate"].words, rate)
         require("learning_rates", rates[0] < rates[1], "a lower and a higher learning rate", rates)
-        momentum = self.norm_momentum
-        require("norm_momentum", is_real(momentum) and 0 <= momentum <= 1, "a number in [0, 1]", momentum)
-        for name, least in (("trials", 1), ("seeds", 1), ("extensions", 0), ("validation_examples", 1)):
-            require_int(self, name, least)
-        require("trials", self.trials <= 1024, "at most 1024", self.trials)
-        require("seeds", self.seeds <= 1000, "at most 1000", self.seeds)
+        require_in_ranges(
+            self, "norm_momentum", "trials", "seeds", "extensions", "steps", "evaluate_every", "validation_examples"
+        )
         require("sketch", isinstance(self.sketch, bool), "True or False", self.sketch)
-        if is_int(self.steps) and is_int(self.evaluate_every) and self.evaluate_every >= 1:
-            fits = self.steps % self.evaluate_every == 0 and self.steps >= 4 * self.evaluate_every
-            require(
-                "steps", fits, f"a multiple of evaluate_every={self.evaluate_every}, at least 4 of them", self.steps
-            )
+        every = self.evaluate_every
+        fits = self.steps % every == 0 and self.steps >= 4 * every
+        require("steps", fits, f"a multiple of evaluate_every={every}, at least 4 of them", self.steps)
         for arm in self.arms:
             self.training(arm, Trial(rates[0], 0.0, 0.0, 1.0), self.steps, TUNING_SEED)  # checks the rest
 
@@ -189,7 +185,7 @@ def default_recipe(preset: str, data: str = "digits", *, quick: bool = False, **
         fields |= {"optimizer": "sgd", "batch_size": 60, "learning_rates": (0.01, 100.0), "steps": 3_000, "width": 1.0}
     fields |= (QUICK if quick else {}) | changes
     steps = fields["steps"]
-    if "evaluate_every" not in changes and is_int(steps) and steps >= 1:
+    if "evaluate_every" not in changes and steps in RANGES["steps"]:
         fields["evaluate_every"] = next(
             every for every in range(max(1, steps // EVALUATIONS), 0, -1) if steps % every == 0
         )

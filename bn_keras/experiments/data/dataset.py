@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from bn_keras.experiments.data.arrays import ArraySplit
 from bn_keras.experiments.data.stream import StreamSplit
 
 MOMENT_EXAMPLES = 2_048
+MOMENT_VALUES = 2**26  # that are squared at once, in float32
 MEMORY_LIMIT = 2**31
 
 
@@ -121,12 +123,14 @@ class Data:
         return mean.astype(np.float32), deviation.astype(np.float32)
 
     def _images_to_count(self):
+        portion = max(1, MOMENT_VALUES // math.prod(self.input_shape))
         if self.train.inputs is not None:
-            for start in range(0, self.train.examples, MOMENT_EXAMPLES):
-                yield self.train.inputs[start : start + MOMENT_EXAMPLES]
+            portion = min(MOMENT_EXAMPLES, portion)
+            for start in range(0, self.train.examples, portion):
+                yield self.train.inputs[start : start + portion]
             return
         left = min(MOMENT_EXAMPLES, self.train.examples)
-        for images, _ in self.train.batches(min(64, left), seed=0):
+        for images, _ in self.train.batches(min(64, left, portion), seed=0):
             yield images.numpy()[:left]
             left -= len(images)
             if left <= 0:

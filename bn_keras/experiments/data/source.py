@@ -7,8 +7,9 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.choices.ranges import RANGES
 from bn_keras.experiments.data.arrays import ArraySplit
-from bn_keras.experiments.data.dataset import MEMORY_LIMIT, Data, DataError, check_size, described
+from bn_keras.experiments.data.dataset import MEMORY_LIMIT, Data, DataError, check_size, described, mebibytes
 from bn_keras.experiments.data.download import DIGITS
 from bn_keras.experiments.data.folder import load_folder
 from bn_keras.experiments.data.images import resized
@@ -79,11 +80,18 @@ def size_of(image_size):
     if image_size is None:
         return None
     pair = (image_size, image_size) if isinstance(image_size, numbers.Integral) else tuple(image_size)
-    if len(pair) != 2 or not all(isinstance(side, numbers.Integral) and side >= 1 for side in pair):
+    sides = RANGES["image_size"]
+    if len(pair) != 2 or not all(side in sides for side in pair):
         raise DataError(
-            f"`image_size` must be an int ≥ 1 or a pair (height, width) of them, in pixels. Received: {image_size!r}."
+            f"`image_size` must be {sides.words} or a pair (height, width) of them, in pixels. "
+            f"Received: {image_size!r}."
         )
     return int(pair[0]), int(pair[1])
+
+
+def resized_in_portions(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resized images, of which few are in float32 at once."""
+    return np.concatenate([resized(tf.constant(portion), size).numpy() for portion in np.array_split(images, 100)])
 
 
 def load_digits(size, memory_limit):
@@ -97,12 +105,15 @@ def load_digits(size, memory_limit):
     train_images, test_images, train_labels, test_labels = train_test_split(
         images, labels, test_size=360, random_state=0, stratify=labels
     )
-    if size is not None:
-        train_images, test_images = (resized(tf.constant(each), size).numpy() for each in (train_images, test_images))
-    shape = train_images.shape[1:]
+    shape = (*(size or images.shape[1:3]), 1)
     bytes_of_all = len(images) * math.prod(shape)
     if not check_size(DIGITS, bytes_of_all, memory_limit):
-        raise DataError(f"`memory_limit` is too small for {DIGITS!r}, which is not streamed. Received: {memory_limit}.")
+        raise DataError(
+            f"{DIGITS!r} is not streamed: images of {'×'.join(map(str, shape))} take {mebibytes(bytes_of_all)}, more "
+            f"than `memory_limit`, {mebibytes(memory_limit)}. Choose a smaller `image_size` or a larger limit."
+        )
+    if size is not None:
+        train_images, test_images = (resized_in_portions(each, size) for each in (train_images, test_images))
     inputs = f"an image of {'×'.join(map(str, shape))} in 10 classes"
     return Data(
         DIGITS,

@@ -1,9 +1,11 @@
 """A norm as text: the names of arms, and what is typed on the command line."""
 
+import json
+
 import pytest
 
+from bn_keras.choices.norm_text import norm_of, norms_of, text_of
 from bn_keras.experiments import Recipe
-from bn_keras.experiments.norm_text import norm_of, norms_of, text_of
 
 NORMS = [
     None, "batch", ("group", {"groups": 8}), ("batch", {"momentum": 0.9, "epsilon": 1e-05}),
@@ -14,6 +16,40 @@ NORMS = [
 @pytest.mark.parametrize("norm", NORMS, ids=text_of)
 def test_text_names_one_norm(norm):
     assert norm_of(text_of(norm)) == norm
+
+
+SEQUENCES = [
+    ("layer", {"axis": [1, 2], "center": False}),
+    ("renorm", {"renorm_clipping": {"rmax": 3.0, "rmin": 1 / 3, "dmax": 5.0}, "momentum": 0.9}),
+    ("batch", {"name": "a,b: c", "fused": None}),
+]
+
+
+@pytest.mark.parametrize("norm", SEQUENCES, ids=text_of)
+def test_options_with_commas_are_parsed_back(norm):
+    assert norm_of(text_of(norm)) == norm
+    assert norms_of(f"none,{text_of(norm)},group:groups=2") == (None, norm, ("group", {"groups": 2}))
+
+
+def test_tuples_are_written_as_lists_so_that_stored_recipes_keep_their_arms():
+    norms = (None, ("layer", {"axis": (1, 2)}))
+    assert text_of(norms[1]) == "layer:axis=[1, 2]" == text_of(norm_of(text_of(norms[1])))
+    recipe = Recipe(preset="vgg_small", data="digits", norms=norms, validation_examples=300)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))).arms == recipe.arms
+
+
+@pytest.mark.parametrize("text", ["layer:axis=[1", "none,layer:axis=(1,2", "batch:name='a", "layer:axis=1]"])
+def test_an_open_bracket_or_quote_is_refused(text):
+    with pytest.raises(ValueError, match="expected every bracket and quote to be closed; received"):
+        norms_of(text)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), {1, 2}, object()])
+def test_a_value_without_a_text_form_is_refused(value):
+    with pytest.raises(
+        ValueError, match="The option 'epsilon' of a norm must be a finite number, .* Received: epsilon="
+    ):
+        text_of(("batch", {"epsilon": value}))
 
 
 def test_a_list_of_norms_is_the_texts_with_commas():
