@@ -89,7 +89,7 @@ def test_a_module_tells_one_story(path):
 def test_everything_at_the_top_level_is_in_the_design():
     allowed = {
         "bn_keras", "models", "notebooks", "benchmarks", "docs", "tests", "setup.cfg", "pyproject.toml", "Makefile",
-        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
+        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in",
     }  # fmt: skip
     visible = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     generated = {"build", "dist", "demo", "comparison", "run", "runs"}

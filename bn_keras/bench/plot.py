@@ -3,13 +3,15 @@
 import math
 import statistics
 
-import matplotlib.figure
-
 from bn_keras.bench import report
 from bn_keras.bench.cases import GROUPS, case_of
 from bn_keras.bench.results import entries_of
+from bn_keras.lab.extras import packages_of
 from bn_keras.lab.markdown import size
 from bn_keras.lab.plot import BLUE, INK, ORANGE, tidy
+
+with packages_of("lab"):
+    import matplotlib.figure
 
 # Ours is the darker colour, and every bar has its name beside it.
 OURS, THEIRS = BLUE, ORANGE

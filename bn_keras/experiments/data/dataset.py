@@ -8,6 +8,7 @@ import numpy as np
 
 from bn_keras.experiments.data.arrays import ArraySplit
 from bn_keras.experiments.data.stream import StreamSplit
+from bn_keras.lab.extras import packages_of
 
 MOMENT_EXAMPLES = 2_048
 MEMORY_LIMIT = 2**31
@@ -154,7 +155,8 @@ def stratified(labels: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
 
     Where a class has a single example, no class has a fixed share.
     """
-    from sklearn.model_selection import train_test_split
+    with packages_of("lab"):
+        from sklearn.model_selection import train_test_split
 
     classes = None if np.unique(labels, return_counts=True)[1].min() == 1 else labels  # one example is in one part
     kept, out = train_test_split(np.arange(len(labels)), test_size=held, random_state=0, stratify=classes)

@@ -14,6 +14,7 @@ from bn_keras.experiments.data.folder import load_folder
 from bn_keras.experiments.data.images import resized
 from bn_keras.experiments.data.records import load_tfds
 from bn_keras.experiments.data.text import load_text
+from bn_keras.lab.extras import packages_of
 
 SOURCES = f"{DIGITS!r}, 'folder:PATH', 'text:PATH' or the name of a set of tensorflow-datasets"
 
@@ -88,8 +89,9 @@ def size_of(image_size):
 
 def load_digits(size, memory_limit):
     """The digits of scikit-learn; they always fit into memory."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    with packages_of("lab"):
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     images = digits.images.astype(np.uint8)[..., np.newaxis]
