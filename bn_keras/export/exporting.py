@@ -1,5 +1,6 @@
 """The one call: a model in, a checked file out."""
 
+import collections.abc
 import contextlib
 import dataclasses
 import os
@@ -9,6 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
+import typing
 import zipfile
 
 import keras
@@ -60,19 +62,19 @@ class Exported:
 
 
 def export(
-    model,
-    path,
+    model: keras.Model | str | os.PathLike,
+    path: str | os.PathLike,
     *,
-    format="saved_model",
-    fold=False,
-    preprocessing=None,
-    input_signature=None,
-    opset=None,
-    examples=None,
-    check=True,
-    timeout=TIMEOUT,
-    custom_objects=None,
-    report=print,
+    format: typing.Literal["saved_model", "tflite", "onnx"] = "saved_model",
+    fold: bool = False,
+    preprocessing: typing.Literal["unit", "tf", "torch", "caffe"] | None = None,
+    input_signature: typing.Any = None,
+    opset: int | None = None,
+    examples: typing.Any = None,
+    check: bool = True,
+    timeout: float = TIMEOUT,
+    custom_objects: collections.abc.Mapping[str, typing.Any] | None = None,
+    report: collections.abc.Callable[[str], object] | None = print,
 ) -> Exported:
     """Writes a model to a file that is served without bn_keras, and checks that the file gives the model's outputs.
 
@@ -145,7 +147,7 @@ def export(
     (('x',), ('output_0',))
     """
     chosen = format_named(format)
-    path = free_path(path, chosen)
+    target = free_path(path, chosen)
     if tf.distribute.has_strategy():
         raise ValueError("An exported model belongs to no strategy. Call export outside of strategy.scope().")
     if not 0 < timeout <= threading.TIMEOUT_MAX:
@@ -158,7 +160,7 @@ def export(
     exported_model, folding = folded(model, report) if fold else (model, None)
     endpoint = Endpoint(exported_model, signature, front)
     batches = checking.batches_of(endpoint, examples, pixels=front is not None) if check else []
-    with beside(path) as draft:
+    with beside(target) as draft:
         started = time.monotonic()
         chosen.write(endpoint, draft, opset)
         seconds, verified = time.monotonic() - started, Verified(None, "check=False")
@@ -167,8 +169,8 @@ def export(
             how = "made-up inputs" if examples is None else "the examples"
             verified = checking.check(reference, tolerance, endpoint, batches, format, draft, timeout, how)
         size = bytes_of(draft)
-        move(draft, path)
-    exported = Exported(path, format, size, seconds, endpoint.inputs, endpoint.outputs, verified, folding)
+        move(draft, target)
+    exported = Exported(target, format, size, seconds, endpoint.inputs, endpoint.outputs, verified, folding)
     if report is not None:
         report(str(exported))
     return exported

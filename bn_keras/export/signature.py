@@ -180,7 +180,7 @@ def alike(specs: dict, values: dict, what: str) -> tuple[list, list]:
 
 def with_names(arguments: dict) -> dict:
     """Specs with names: its own if somebody chose one, else one that the place of the spec tells."""
-    taken = set()
+    taken: set[str] = set()
 
     def unique(name):
         name = free = re.sub(r"\W", "_", name)

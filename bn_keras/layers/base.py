@@ -9,7 +9,7 @@ from bn_keras.layers.arguments import Argument, DeclaredLayer
 from bn_keras.layers.checks import checked_axis, checked_channel_axis
 from bn_keras.ops.moments import statistics_dtype
 
-AXIS = Argument("axis", -1, checked_axis, annotation=int | list[int])
+AXIS = Argument("axis", -1, checked_axis, annotation=int | list[int] | tuple[int, ...])
 CHANNEL_AXIS = Argument("axis", -1, checked_channel_axis, annotation=int)
 
 Shape = tuple[int | None, ...]
@@ -125,7 +125,7 @@ def float_tensor(inputs: tf.Tensor | tf.Variable) -> tf.Tensor:
 
 
 def sizes_along(axis: int | list[int], input_shape: Shape) -> tuple[int, ...]:
-    return tuple(input_shape[each] for each in axes_of(axis, input_shape))
+    return tuple(input_shape[each] for each in axes_of(axis, input_shape))  # type: ignore[misc]  # none of them is None
 
 
 def with_known_sizes(inputs: tf.Tensor, axis: int | list[int], sizes: tuple[int, ...]) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """Normalization layers by name: one list for every network."""
 
 import difflib
+import typing
 from collections.abc import Callable
 
 import keras
@@ -9,7 +10,7 @@ from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, Instanc
 
 Norm = str | tuple[str | None, dict] | Callable | None
 
-KINDS = {
+KINDS: dict[str, tuple[type, dict]] = {
     "batch": (BatchNorm, {}),
     "sync": (SyncBatchNorm, {}),
     "ghost": (BatchNorm, {"virtual_batch_size": 32}),
@@ -31,7 +32,7 @@ def norms() -> list[str | None]:
     return [None, *KINDS]
 
 
-def norm(kind: Norm, **options) -> keras.layers.Layer:
+def norm(kind: Norm, **options: typing.Any) -> keras.layers.Layer:
     """Returns a new normalization layer, for a builder of your own.
 
     | name | layer |
@@ -100,7 +101,8 @@ def named_and_options(kind: Norm) -> tuple[str | Callable | None, dict]:
                 'A `norm` with options must be a pair of a name and a dict, such as ("group", {"groups": 8}). '
                 f"Received: norm={kind!r}."
             )
-        name, options = kind
+        name: str | Callable | None = kind[0]
+        options = kind[1]
     else:
         name, options = kind, {}
     if isinstance(name, keras.layers.Layer):

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import numbers
+import typing
 
 import keras
 
@@ -69,8 +70,8 @@ def build(
     classes: int | None = None,
     input_shape: tuple[int, ...] | None = None,
     width: float | None = None,
-    preprocessing: keras.layers.Layer | bool | None = None,
-    **options,
+    preprocessing: keras.layers.Layer | typing.Literal[False] | None = None,
+    **options: typing.Any,
 ) -> keras.Model:
     """Builds a preset: a new model with logits, not compiled.
 
@@ -176,7 +177,7 @@ def check_input_shape(entry: Preset, shape) -> tuple[int, ...]:
 
 
 def check_width(width) -> float:
-    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not 0 < width <= 16:
+    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not 0 < float(width) <= 16:
         raise ValueError(f"`width` must be a number in (0, 16]. Received: width={width!r}.")
     return float(width)
 

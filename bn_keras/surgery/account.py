@@ -125,7 +125,11 @@ def carry_by_name(old, new, change, ledger) -> list[Row]:
     for variable in own_variables(new):
         value, source = values.get(variable.name), given.get(variable.name)
         fits = value is not None and np.prod(value.shape) == np.prod(variable.shape)
-        if fits and (change.values is not None or not change.anew or tuple(value.shape) == tuple(variable.shape)):
+        if (
+            value is not None
+            and fits
+            and (change.values is not None or not change.anew or tuple(value.shape) == tuple(variable.shape))
+        ):
             assign(variable, np.reshape(numpy_of(value), variable.shape))
             if source is not None and old.trainable == new.trainable:  # else the change is what was asked for
                 match_variable(variable, source)

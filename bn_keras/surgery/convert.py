@@ -1,5 +1,6 @@
 """Normalization layers of one kind turned into another, everything else of the model kept."""
 
+import collections.abc
 import functools
 import inspect
 
@@ -7,7 +8,7 @@ import keras
 
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
 from bn_keras.surgery.copying import Change
-from bn_keras.surgery.reports import Report, Row, hand_over, refuse_kept
+from bn_keras.surgery.reports import Report, ReportTo, Row, hand_over, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate, rewrite, verified_but_for
 from bn_keras.surgery.tree import layers_of
 
@@ -34,7 +35,9 @@ OURS_ALONE = {
 }
 
 
-def from_keras(model, *, strict=False, verify=True, report=print):
+def from_keras(
+    model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print
+) -> keras.Model:
     """Converts Keras' normalization layers to ours, in a copy of a model.
 
     Batch, layer, group and RMS normalization become `BatchNorm`, `LayerNorm`, `GroupNorm` and `RMSNorm`, with the
@@ -69,7 +72,7 @@ def from_keras(model, *, strict=False, verify=True, report=print):
     return convert("from_keras", model, OURS, biased, strict, verify, report)
 
 
-def to_keras(model, *, strict=False, verify=True, report=print):
+def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
     """Converts our normalization layers to Keras', in a copy of a model: the way back from `from_keras`.
 
     Use it for a model that must load where bn_keras is not installed. Outputs are equal up to rounding. In training
@@ -90,7 +93,7 @@ def to_keras(model, *, strict=False, verify=True, report=print):
     return convert("to_keras", model, THEIRS | {DecorrelatedBatchNorm: None}, kept_by_keras, strict, verify, report)
 
 
-def to_sync(model, *, strict=False, verify=True, report=print):
+def to_sync(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
     """Converts each `BatchNorm` to a `SyncBatchNorm`, in a copy of a model. Outputs of inference are bit-equal.
 
     A layer that cannot be synchronized, such as one with `virtual_batch_size`, is left as it is.
@@ -112,7 +115,7 @@ def to_sync(model, *, strict=False, verify=True, report=print):
     return convert("to_sync", model, {BatchNorm: SyncBatchNorm}, configured, strict, verify, report)
 
 
-def to_local(model, *, strict=False, verify=True, report=print):
+def to_local(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
     """Converts each synchronized batch norm to a local one, in a copy of a model: the way back from `to_sync`.
 
     `group_size` is lost, as it means nothing there. Arguments, what it returns and raises are those of `to_sync`.
@@ -130,7 +133,13 @@ def to_local(model, *, strict=False, verify=True, report=print):
     return convert("to_local", model, kinds, configured, strict, verify, report)
 
 
-def replace(model, kinds, *, verify=True, report=print):
+def replace(
+    model: keras.Model,
+    kinds: collections.abc.Mapping[type, collections.abc.Callable],
+    *,
+    verify: bool = True,
+    report: ReportTo = print,
+) -> keras.Model:
     """Replaces some kinds of layers by others, in a copy of a model.
 
     The new layer has the name, dtype policy and `trainable` of the old one, and the values of those of its variables

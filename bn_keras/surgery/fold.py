@@ -8,7 +8,7 @@ import numpy as np
 from bn_keras.layers import Affine, BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
 from bn_keras.surgery import linear
 from bn_keras.surgery.copying import Change
-from bn_keras.surgery.reports import Row, refuse_kept
+from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import Trace, names_an_output, traced
 from bn_keras.surgery.tree import layers_of
@@ -17,7 +17,7 @@ BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
 KNOWN = {*BATCH_NORMS, SyncBatchNorm}
 
 
-def fold(model, *, strict=False, verify=True, report=print):
+def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
     r"""Folds batch norm into the layers beside it, in a copy of a model for inference.
 
     $$ \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta = s x + o \qquad
@@ -72,7 +72,9 @@ class Folding:
 
     def __init__(self, model, trace: Trace | None, why: str):
         self.model, self.trace, self.why = model, trace, why
-        self.values, self.changes, self.rows = {}, {}, []
+        self.values: dict = {}
+        self.changes: dict = {}
+        self.rows: list[Row] = []
 
     def add(self, norm):
         """Finds a place for one batch norm, or for the `Affine` layer that an earlier fold has left."""

@@ -7,7 +7,7 @@ import keras
 
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm
 from bn_keras.surgery.copying import Change
-from bn_keras.surgery.reports import Row, refuse_kept
+from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import traced
 from bn_keras.surgery.tree import layers_of
@@ -16,7 +16,14 @@ THEIRS = keras.layers.BatchNormalization
 WITH_STATISTICS = (BatchNorm, DecorrelatedBatchNorm, THEIRS)
 
 
-def freeze(model, *, scale_and_offset=False, strict=False, verify=True, report=print):
+def freeze(
+    model: keras.Model,
+    *,
+    scale_and_offset: bool = False,
+    strict: bool = False,
+    verify: bool = True,
+    report: ReportTo = print,
+) -> keras.Model:
     """Freezes the statistics of batch norm, in a copy of a model: training runs batch norm as inference does.
 
     Use it for fine-tuning on batches that are small, or unlike the data that the statistics come from. γ and β keep
@@ -59,7 +66,7 @@ def freeze(model, *, scale_and_offset=False, strict=False, verify=True, report=p
     return changed("freeze", model, norms, changes, "frozen", strict, verify, report)
 
 
-def unfreeze(model, *, strict=False, verify=True, report=print):
+def unfreeze(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
     """Lets batch norm learn its statistics, γ and β again, in a copy of a model: the way back from `freeze`.
 
     Arguments, errors and what it returns are those of `freeze`.

@@ -195,7 +195,8 @@ def levels(calls):
 
 def ancestors(calls) -> dict:
     """By probe, all probes that its input is made from, however far before it."""
-    order, before, found = order_of(calls), sources(calls), {}
+    order, before = order_of(calls), sources(calls)
+    found: dict = {}
     for probe, place in order.items():
         direct = {each for each in before[probe] if order[each] < place}
         found[probe] = direct.union(*(found[each] for each in direct))
@@ -209,7 +210,7 @@ def order_of(calls) -> dict:
 
 def sources(calls) -> dict:
     """By probe, the probes that its input is made from, with none of them in between."""
-    before = {call.probe: set() for call in calls}
+    before: dict = {call.probe: set() for call in calls}
     for call in calls:
         before[call.probe] |= made_from(call.inputs, calls)
     return before

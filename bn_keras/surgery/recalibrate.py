@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import sys
+import typing
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from bn_keras.surgery.copying import Change
 from bn_keras.surgery.drift import Recalibrated, Recalibration, row_of
 from bn_keras.surgery.population import METHODS
 from bn_keras.surgery.probes import ancestors, levels, probe_of, recorded
-from bn_keras.surgery.reports import hand_over, refuse_kept
+from bn_keras.surgery.reports import ReportTo, hand_over, refuse_kept
 from bn_keras.surgery.rewrite import check_model, rewrite, verified_but_for
 from bn_keras.surgery.tree import layers_of
 
@@ -24,8 +25,16 @@ KNOWN = (*NORMS, SyncBatchNorm)
 
 
 def recalibrate(
-    model, data, *, method="population", steps=None, sequential=False, strict=False, verify=True, report=print
-):
+    model: keras.Model,
+    data: typing.Any,
+    *,
+    method: typing.Literal["population", "algorithm2"] = "population",
+    steps: int | None = None,
+    sequential: bool = False,
+    strict: bool = False,
+    verify: bool = True,
+    report: ReportTo = print,
+) -> keras.Model:
     r"""A copy of a model whose batch norm layers hold the exact statistics of the data.
 
     $$ \mu = \frac1N \sum_i x_i \qquad \sigma^2 = \frac1N \sum_i (x_i - \mu)^2 $$
@@ -97,7 +106,7 @@ def recalibrate(
     rows = kept | {layer: row_of(layer, *found[probe].moments) for probe, layer in probes.items()}
     rows = tuple(rows[layer] for layer in layers_of(model) if layer in rows)
     verified = verified_but_for(model, verify)
-    made = Recalibration("recalibrate", rows, verified, tuple(facts), method, sequential, *size, passes)
+    made = Recalibration("recalibrate", rows, verified, tuple(facts), method, sequential, size[0], size[1], passes)
     return hand_over(new, made, report)
 
 

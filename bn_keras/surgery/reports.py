@@ -1,7 +1,11 @@
 """What surgery and export did to a model: one kind of report for all of them."""
 
+import collections.abc
 import dataclasses
+import typing
 import weakref
+
+import keras
 
 # What can become of a layer, in the order in which a report lists it.
 OUTCOMES = ("converted", "folded", "mapped", "recalibrated", "frozen", "unfrozen", "dropped", "kept")
@@ -110,10 +114,13 @@ def refuse_kept(function: str, rows) -> None:
         )
 
 
+# What gets the report of a function of surgery: `print`, or `None` for no one.
+ReportTo: typing.TypeAlias = collections.abc.Callable[[typing.Any], object] | None
+
 _REPORTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def report(model) -> Report:
+def report(model: keras.Model) -> Report:
     """The report of the surgery that made a model.
 
     Args:
@@ -142,7 +149,7 @@ def report(model) -> Report:
     return _REPORTS[model]
 
 
-def hand_over(model, made: Report, tell):
+def hand_over(model: keras.Model, made: Report, tell: ReportTo) -> keras.Model:
     """Remembers the report of a new model and tells it to whoever asked; returns the model."""
     _REPORTS[model] = made
     if tell is not None:

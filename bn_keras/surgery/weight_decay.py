@@ -1,5 +1,7 @@
 """The weights that an optimizer does not decay."""
 
+import keras
+
 from bn_keras.layers import DecorrelatedBatchNorm
 from bn_keras.surgery.convert import OURS
 from bn_keras.surgery.tree import layers_of
@@ -7,7 +9,9 @@ from bn_keras.surgery.tree import layers_of
 NORMALIZATIONS = (*OURS, *OURS.values(), DecorrelatedBatchNorm)
 
 
-def exclude_from_weight_decay(optimizer, model, *, biases=False):
+def exclude_from_weight_decay(
+    optimizer: keras.optimizers.Optimizer, model: keras.Model, *, biases: bool = False
+) -> keras.optimizers.Optimizer:
     """Tells an optimizer not to decay the scales and offsets of the normalization layers of a model.
 
     A normalization undoes any scaling of the kernel before it, so weight decay of kernels only sets the effective
@@ -56,6 +60,6 @@ def exclude_too(optimizer, variables) -> None:
     Keras has no public name for the latter: `tests/surgery/test_weight_decay.py` fails when the private ones move.
     """
     names = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
-    earlier = getattr(optimizer, "_exclude_from_weight_decay", set())
+    earlier: set = getattr(optimizer, "_exclude_from_weight_decay", set())
     optimizer.exclude_from_weight_decay(var_list=variables, var_names=[names.pattern] if names else None)
     optimizer._exclude_from_weight_decay |= earlier
