@@ -24,7 +24,10 @@ KINDS: dict[str, tuple[type, dict]] = {
 
 
 def norms() -> list[str | None]:
-    """The names that `norm` takes, the same in every preset; `None` stands for no normalization.
+    """Returns the names that `norm` takes, the same in every preset.
+
+    Returns:
+        A list of strs, and `None`, which stands for no normalization.
 
     >>> norms()
     [None, 'batch', 'sync', 'ghost', 'renorm', 'layer', 'group', 'instance', 'rms', 'decorrelated']
@@ -53,16 +56,16 @@ def norm(kind: Norm, **options: typing.Any) -> keras.layers.Layer:
     correction, as its paper does.
 
     Args:
-        kind: One of `norms()`; or a pair of a name and a dict of options, `("group", {"groups": 8})`; or a callable
-            that returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.
-        **options: Arguments of the layer. They overrule the options of a pair.
+        kind: Str or `None`, one of `norms()`; or a pair of a name and a dict of options, `("group", {"groups": 8})`; or
+            a callable that returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.
+        **options: Arguments of the layer. They override the options of a pair.
 
     Returns:
         The layer, not built.
 
     Raises:
         ValueError: For an unknown name, or an option that the layer does not have.
-        TypeError: For a `kind` of another type, and a callable that returns no layer, or one that is in use.
+        TypeError: For a `kind` of another type, and for a callable that returns no layer, or the same layer twice.
 
     >>> norm("group", groups=8).groups
     8

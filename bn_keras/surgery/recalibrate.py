@@ -35,56 +35,58 @@ def recalibrate(
     verify: bool = True,
     report: ReportTo = print,
 ) -> keras.Model:
-    r"""A copy of a model whose batch norm layers hold the exact statistics of the data.
+    r"""Replaces the moving statistics of batch norm by the exact statistics of the data, in a copy of a model.
 
     $$ \mu = \frac1N \sum_i x_i \qquad \sigma^2 = \frac1N \sum_i (x_i - \mu)^2 $$
 
-    over all N elements of all batches, instead of averages that follow the last batches of a training that moved
-    the weights meanwhile. Worth it after averaging or editing weights, after training with small batches or a short
-    while, and for other data than the model was trained on. Only statistics change: no weight is trained.
+    The sums run over all N elements of all batches. Moving averages follow the last batches of a training whose weights
+    still moved; these statistics belong to the final weights. Recalibrate after averaging or editing weights, after a
+    short training or one with small batches, and for other data than the training data. Only the statistics change.
 
-    With `sequential=False` the data is gone through once. Batch norm runs as in training, each batch normalized by
-    its own moments (with `renorm` too), and all else as in inference. So the statistics of a layer are exact for
-    inputs that no batch norm is before, and of deeper ones those that training would see. With `sequential=True`
-    they are exact for all: layer after layer is measured with the layers before it already normalizing by
-    their new statistics, in one pass over the data for each level of layers that follow one another. A layer that is
-    called again on what it has had a part in has no such statistics, and its batches' moments there stand for them.
+    `sequential=False` reads the data once. Batch norm runs as in training: each batch is normalized by its own moments,
+    also with `renorm`. All other layers run as in inference. The statistics are exact for a layer without a batch norm
+    before it. A deeper layer gets the statistics that training would see.
 
-    Counts, means and variances of the batches are merged in NumPy's float64, so batches may be of any size. All
-    calls of a layer count. Elements that are masked do not. A frozen layer (`trainable = False` or `frozen`) keeps
-    its statistics and runs as in inference. Within `strategy.scope()` the new model belongs to the strategy and each
-    replica measures its part of every batch.
+    `sequential=True` makes the statistics of all layers exact. It measures each layer while the layers before it
+    already normalize by their new statistics, and reads the data once for each level of consecutive layers. A layer
+    whose input depends on its own output has no exact statistics; the moments of its batches replace them there.
 
-    Shapes and dtypes: those of the layers' statistics. Activations have the dtypes that they have in inference.
+    The counts, means and variances of the batches are merged in float64, so batches may have any size. All calls of a
+    layer count, and masked elements do not. A frozen layer (`trainable = False` or `frozen=True`) keeps its statistics
+    and runs as in inference. Within `strategy.scope()` each replica measures its part of every batch. Shapes and dtypes
+    are those of the layers' statistics.
 
     Args:
-        model: A Keras model that has been built, of any kind that `from_keras` copies, with `BatchNorm`,
-            `SyncBatchNorm`, `DecorrelatedBatchNorm` or `keras.layers.BatchNormalization` in it.
-        data: An array or a dict of arrays, taken 32 at a time; a `tf.data.Dataset`, which a strategy distributes;
-            a `tf.distribute.DistributedDataset`; a `keras.utils.PyDataset`; or any iterable of batches. A batch is
-            `x`, `(x, y)` or `(x, y, sample_weight)`, as in `fit`.
-        method: "population" for the equations above. "algorithm2" for the paper's: the average over batches of the
-            mean, and of the unbiased variance m/(m−1) σ² of each batch, weighted by its count. A batch is what
-            training normalizes at once: the part of one replica, or of all if the layer is synchronized. One with a
-            single value per channel has no unbiased variance, and its part in the mean alone.
-        steps: The number of batches to take; `None` for all. With `sequential=True` they should be the same ones
-            in each pass.
-        sequential: Whether deeper layers are measured after those before them. The data must start anew each time.
-        strict: Bool, whether a layer that keeps its statistics raises an error.
-        verify: Bool, whether the outputs of the model and of a copy with the old statistics are compared.
-        report: A function that gets the `Recalibration`, whose `str` is a table; `None` for no one, and for no
-            progress bar on a terminal. `bn_keras.surgery.report(copy)` returns the table too.
+        model: Keras model that has been built, as in `from_keras`, with `BatchNorm`, `SyncBatchNorm`,
+            `DecorrelatedBatchNorm` or `keras.layers.BatchNormalization` layers.
+        data: Array or dict of arrays, which is cut into batches of 32; `tf.data.Dataset`, which a strategy distributes;
+            `tf.distribute.DistributedDataset`; `keras.utils.PyDataset`; or any iterable of batches. A batch is `x`,
+            `(x, y)` or `(x, y, sample_weight)`, as in `fit`.
+        method: `"population"` for the equations above, or `"algorithm2"` for those of the paper: the averages over
+            batches of the mean and of the unbiased variance m/(m−1) σ², weighted by the count of the batch. A batch is
+            what training normalizes at once: the part of one replica, or of all replicas if the layer is synchronized.
+            A batch with one value per channel counts for the mean alone. Defaults to `"population"`.
+        steps: Int ≥ 1, the number of batches to read, or `None` for all. With `sequential=True` each pass should read
+            the same batches. Defaults to `None`.
+        sequential: Bool, whether to measure deeper layers after the layers before them. `data` must start anew in each
+            pass. Defaults to `False`.
+        strict: Bool, whether a layer that keeps its statistics raises an error. Defaults to `False`.
+        verify: Bool, whether to compare the outputs of the model and of a copy with the old statistics. Defaults to
+            `True`.
+        report: Function that gets the `Recalibration`, whose `str` is a table, or `None` for no report and no progress
+            bar. `bn_keras.surgery.report(copy)` returns the same report. Defaults to `print`.
 
     Returns:
-        The new model, not compiled. The given one is as it was, also after an error or Ctrl-C.
+        A new model, not compiled. The original model does not change, also after an error or Ctrl-C.
 
     Raises:
-        TypeError, ValueError: For a wrong argument; for a model without weights, without batch norm, or with all of
-            it frozen; for a class derived from batch norm, whose meaning is not known; for data without a batch, with
-            fewer batches than `steps`, without end, or that cannot be gone through again when it must; for a layer
-            that got no element, or got NaN or infinity, by name.
+        TypeError, ValueError: For an argument of the wrong type or value; if the model has no batch norm that can
+            change, or a batch norm of a derived class; if the data have no batch, fewer batches than `steps`, or no
+            end, or cannot be read again for `sequential=True`; if a layer gets no element, NaN or infinity. The error
+            names the layer.
 
-    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithm 2.
+    References:
+        [Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167), Algorithm 2.
 
     Example:
 

@@ -29,11 +29,15 @@ class Data:
             sequence of int32 tokens.
         train: The training examples: an `ArraySplit` or a `StreamSplit`.
         test: The test examples, in the same form.
-        summary: One sentence: examples, shape, classes, size, and why they are in memory or streamed; a str.
-        class_names: The names of the classes, or the characters of the tokens; strings in the order of the labels.
-        skipped: The files that `load` left out because they could not be decoded; paths below the data set's folder.
-        largest: The largest value that a pixel can have; an int.
+        summary: One sentence: examples, shape, classes, size, and why they are in memory or streamed; a str. Defaults
+            to `""`.
+        class_names: The names of the classes, or the characters of the tokens; strs in the order of the labels.
+            Defaults to `()`.
+        skipped: The files that `load` left out because they could not be decoded; paths below the data set's
+            folder. Defaults to `()`.
+        largest: The largest value that a pixel can have; an int. Defaults to `255`.
         validation: The examples that `with_validation` held out of the training examples; an `ArraySplit` or `None`.
+            Defaults to `None`.
     """
 
     name: str
