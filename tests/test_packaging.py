@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import bn_keras
-from tests.processes import finished
+from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARTS = ("benchmarks", "bn_keras", "docs", "models", "notebooks", "tests")  # the folders of the repository
@@ -41,7 +41,9 @@ def distributions(tmp_path_factory):
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, copy)
     command = [sys.executable, "-W", "error", "-c", SOURCE_THEN_WHEEL, out, unpacked]
-    done = finished(list(map(str, command)), cwd=copy, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
+    done = run_process(
+        list(map(str, command)), cwd=copy, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     (source,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
     root = source.name.removesuffix(".tar.gz")

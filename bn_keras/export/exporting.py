@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from bn_keras import surgery
-from bn_keras.export import check as checking
+from bn_keras.export import checking
 from bn_keras.export.endpoint import Endpoint, through
 from bn_keras.export.formats import FORMATS, brief, format_named, known_opset
 from bn_keras.export.preprocessing import preprocessor
@@ -169,7 +169,7 @@ def export(
         if check:
             reference, tolerance = (lambda batch: through(front, model, batch)), checking.tolerance_of(model)
             how = "made-up inputs" if examples is None else "the examples"
-            verified = checking.check(reference, tolerance, endpoint, batches, format, draft, timeout, how)
+            verified = checking.check_file(reference, tolerance, endpoint, batches, format, draft, timeout, how)
         size = bytes_of(draft)
         move(draft, target)
     exported = Exported(target, format, size, seconds, endpoint.inputs, endpoint.outputs, verified, folding)

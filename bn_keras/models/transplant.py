@@ -24,7 +24,7 @@ from bn_keras.surgery.reports import Report, Row, Verified, hand_over
 from bn_keras.surgery.rewrite import rewrite
 from bn_keras.surgery.tree import layers_of
 
-NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+REPLACEABLE = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 BATCH = (BatchNorm, keras.layers.BatchNormalization)
 LAYER = (LayerNorm, keras.layers.LayerNormalization)
 WEIGHTS = {"center": "β", "scale": "γ"}
@@ -41,7 +41,7 @@ def transplanted(model: keras.Model, kind: Norm, *, classes: int, unwanted=(), p
         unwanted: The layers that are dropped.
         pretrained: Whether the weights of the model are trained: then a warning says which of them are lost.
     """
-    norms = [layer for layer in layers_of(model) if type(layer) in NORMS]
+    norms = [layer for layer in layers_of(model) if type(layer) in REPLACEABLE]
     check_fit(norms, kind)
     plan, rows = dict.fromkeys(unwanted, Change(None)), []
     makers = {id(layer.output): layer for layer in layers_of(model)}

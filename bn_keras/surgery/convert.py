@@ -12,14 +12,14 @@ from bn_keras.surgery.reports import Report, ReportTo, Row, hand_over, refuse_ke
 from bn_keras.surgery.rewrite import check_model, operate, rewrite, verified_but_for
 from bn_keras.surgery.tree import layers_of
 
-OURS = {
+OUR_CLASS_OF = {
     keras.layers.BatchNormalization: BatchNorm,
     keras.layers.LayerNormalization: LayerNorm,
     keras.layers.GroupNormalization: GroupNorm,
 }
 if hasattr(keras.layers, "RMSNormalization"):  # since Keras 3.9
-    OURS[keras.layers.RMSNormalization] = RMSNorm
-THEIRS = {ours: theirs for theirs, ours in OURS.items()} | {
+    OUR_CLASS_OF[keras.layers.RMSNormalization] = RMSNorm
+KERAS_CLASS_OF = {ours: theirs for theirs, ours in OUR_CLASS_OF.items()} | {
     SyncBatchNorm: keras.layers.BatchNormalization,
     InstanceNorm: keras.layers.GroupNormalization,
 }
@@ -70,7 +70,7 @@ def from_keras(
     >>> from_keras(model, report=None).get_layer("norm")
     <BatchNorm name=norm, built=True>
     """
-    return convert("from_keras", model, OURS, biased, strict, verify, report)
+    return convert("from_keras", model, OUR_CLASS_OF, biased, strict, verify, report)
 
 
 def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
@@ -98,7 +98,9 @@ def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     >>> to_keras(model, report=None).get_layer("norm").synchronized
     True
     """
-    return convert("to_keras", model, THEIRS | {DecorrelatedBatchNorm: None}, kept_by_keras, strict, verify, report)
+    return convert(
+        "to_keras", model, KERAS_CLASS_OF | {DecorrelatedBatchNorm: None}, kept_by_keras, strict, verify, report
+    )
 
 
 def to_sync(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
@@ -282,7 +284,7 @@ def converted(layer, kind, configured):
 
 
 def derives_from_one(layer, kinds) -> bool:
-    return type(layer) not in (*OURS, *THEIRS) and isinstance(layer, tuple(kinds))
+    return type(layer) not in (*OUR_CLASS_OF, *KERAS_CLASS_OF) and isinstance(layer, tuple(kinds))
 
 
 def biased(layer, config):

@@ -14,7 +14,7 @@ from bn_keras.surgery.trace import Trace, names_an_output, traced
 from bn_keras.surgery.tree import layers_of
 
 BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
-KNOWN = {*BATCH_NORMS, SyncBatchNorm}
+FOLDABLE = {*BATCH_NORMS, SyncBatchNorm}
 
 
 def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
@@ -140,7 +140,7 @@ class Folding:
         """Why a batch norm stays what it is."""
         if isinstance(norm, DecorrelatedBatchNorm):
             return "it mixes the channels"
-        if type(norm) not in KNOWN | {Affine}:
+        if type(norm) not in FOLDABLE | {Affine}:
             return f"its class, {type(norm).__name__}, derives from batch norm and may mean something else"
         if not norm.built:
             return "it has no weights: nothing calls it"

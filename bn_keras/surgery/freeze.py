@@ -12,8 +12,8 @@ from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import traced
 from bn_keras.surgery.tree import layers_of
 
-THEIRS = keras.layers.BatchNormalization
-WITH_STATISTICS = (BatchNorm, DecorrelatedBatchNorm, THEIRS)
+KERAS_BATCH_NORM = keras.layers.BatchNormalization
+WITH_STATISTICS = (BatchNorm, DecorrelatedBatchNorm, KERAS_BATCH_NORM)
 
 
 def freeze(
@@ -60,11 +60,12 @@ def freeze(
     [0.0, 0.0, 0.0]
     """
     norms = norms_of(model, "freeze")
-    theirs = [layer.name for layer in norms if isinstance(layer, THEIRS)]
-    if len(theirs) == len(norms) and not scale_and_offset:
+    keras_norms = [layer.name for layer in norms if isinstance(layer, KERAS_BATCH_NORM)]
+    if len(keras_norms) == len(norms) and not scale_and_offset:
         raise ValueError(
-            f"Keras' BatchNormalization cannot freeze its statistics alone, and {theirs[0]!r} and {len(theirs) - 1} "
-            "more are such layers. Call freeze(from_keras(model)), or freeze(model, scale_and_offset=True)."
+            f"Keras' BatchNormalization cannot freeze its statistics alone, and {keras_norms[0]!r} and "
+            f"{len(keras_norms) - 1} more are such layers. "
+            "Call freeze(from_keras(model)), or freeze(model, scale_and_offset=True)."
         )
     changes = {"frozen": True} | ({"trainable": False} if scale_and_offset else {})
     return changed("freeze", model, norms, changes, "frozen", strict, verify, report)

@@ -80,9 +80,9 @@ class Probe:
                 "of. Give the number of steps, or set trainable = False on the layer to keep its statistics."
             )
         values, axes = self.prepared(inputs)
-        outputs, measured = self.measure(values, *self.scale_and_offset(), mask_along(mask, values), axes)
+        outputs, moments = self.measure(values, *self.scale_and_offset(), mask_along(mask, values), axes)
         outputs = tf.cast(outputs, self.compute_dtype)
-        calls.append(Call(self, inputs, outputs, packed(measured, self.shapes)))
+        calls.append(Call(self, inputs, outputs, packed(moments, self.shapes)))
         return outputs
 
     def batches(self, rows):
@@ -97,9 +97,9 @@ class Probe:
             yield whole.result()
 
 
-def packed(measured, shapes):
+def packed(moments, shapes):
     """`(batches, numbers)`: one tensor for all that leaves a replica."""
-    parts = zip(measured, shapes, strict=True)
+    parts = zip(moments, shapes, strict=True)
     return tf.concat([tf.reshape(double(each), [-1, math.prod(shape)]) for each, shape in parts], 1)
 
 

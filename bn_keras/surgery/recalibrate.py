@@ -9,19 +9,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
+from bn_keras.layers import SyncBatchNorm
 from bn_keras.layers.checks import checked_count
 from bn_keras.surgery.batches import Batches
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.drift import Recalibrated, Recalibration, row_of
+from bn_keras.surgery.freeze import WITH_STATISTICS
 from bn_keras.surgery.population import METHODS
 from bn_keras.surgery.probes import ancestors, levels, probe_of, recorded
 from bn_keras.surgery.reports import ReportTo, hand_over, refuse_kept
 from bn_keras.surgery.rewrite import check_model, rewrite, verified_but_for
 from bn_keras.surgery.tree import layers_of
 
-NORMS = (BatchNorm, DecorrelatedBatchNorm, keras.layers.BatchNormalization)
-KNOWN = (*NORMS, SyncBatchNorm)
+CLASSES = (*WITH_STATISTICS, SyncBatchNorm)
 
 
 def recalibrate(
@@ -90,12 +90,13 @@ def recalibrate(
 
     Example:
 
+    >>> from bn_keras import BatchNorm
     >>> model = keras.Sequential([keras.Input((1,)), BatchNorm(name="norm")])
     >>> new = recalibrate(model, np.array([[1.0], [3.0], [8.0]]), report=None)
     >>> new.get_layer("norm").moving_mean.numpy().tolist(), float(new.get_layer("norm").moving_variance[0])
     ([4.0], 8.666666984558105)
     """
-    check(model, method, steps)
+    check_arguments(model, method, steps)
     layers, kept = norms_of(model)
     if strict:
         refuse_kept("recalibrate", kept.values())
@@ -103,7 +104,7 @@ def recalibrate(
     probed, copies, _ = rewrite(model, {layer: Change(functools.partial(probe_of, layer)) for layer in layers})
     probes = {copies[layer]: layer for layer in layers}
     progress = report is not None and sys.stdout.isatty()
-    found, passes, size, facts = measured(probed, list(probes), batches, method, sequential, progress)
+    found, passes, size, facts = measure_probes(probed, list(probes), batches, method, sequential, progress)
     new, _, _ = rewrite(model, {layer: with_values(layer, found[probe].values) for probe, layer in probes.items()})
     rows = kept | {layer: row_of(layer, *found[probe].moments) for probe, layer in probes.items()}
     rows = tuple(rows[layer] for layer in layers_of(model) if layer in rows)
@@ -112,7 +113,7 @@ def recalibrate(
     return hand_over(new, made, report)
 
 
-def check(model, method, steps):
+def check_arguments(model, method, steps):
     check_model(model)
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {tuple(METHODS)}. Received: method={method!r}.")
@@ -122,7 +123,7 @@ def check(model, method, steps):
 
 def norms_of(model):
     """The batch norm layers to be measured, and a row for each of those that keep their statistics."""
-    norms = [layer for layer in layers_of(model) if isinstance(layer, NORMS)]
+    norms = [layer for layer in layers_of(model) if isinstance(layer, WITH_STATISTICS)]
     kept = {layer: Recalibrated(layer.name, type(layer).__name__, "kept", why_kept(layer)) for layer in norms}
     kept = {layer: row for layer, row in kept.items() if row.why}
     layers = [layer for layer in norms if layer not in kept]
@@ -138,7 +139,7 @@ def why_kept(layer) -> str:
     """Why a batch norm keeps its statistics; "" if it does not."""
     if not layer.trainable or getattr(layer, "frozen", False):
         return "frozen"
-    if type(layer) not in KNOWN:
+    if type(layer) not in CLASSES:
         return f"its class, {type(layer).__name__}, derives from batch norm and may normalize by something else"
     return "" if layer.built else "it has no weights: nothing calls it"
 
@@ -151,7 +152,7 @@ class Found:
     values: dict
 
 
-def measured(model, probes, batches, method, sequential, progress):
+def measure_probes(model, probes, batches, method, sequential, progress):
     """`(found, passes, (batches, samples), facts)`: what there is to know of each probe.
 
     The first pass measures all, and says by its trace what comes before what.

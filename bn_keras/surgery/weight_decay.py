@@ -3,10 +3,10 @@
 import keras
 
 from bn_keras.layers import DecorrelatedBatchNorm
-from bn_keras.surgery.convert import OURS
+from bn_keras.surgery.convert import OUR_CLASS_OF
 from bn_keras.surgery.tree import layers_of
 
-NORMALIZATIONS = (*OURS, *OURS.values(), DecorrelatedBatchNorm)
+NORMALIZATIONS = (*OUR_CLASS_OF, *OUR_CLASS_OF.values(), DecorrelatedBatchNorm)
 
 
 def exclude_from_weight_decay(

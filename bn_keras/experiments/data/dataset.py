@@ -180,10 +180,10 @@ def described(
     """The sentence `summary`: `inputs` names what an example is, `size` counts the bytes of all."""
     limit = f"the limit of {mebibytes(memory_limit)}"
     place = f"held in memory, within {limit}" if size <= memory_limit else f"streamed, because it exceeds {limit}"
-    left_out = f"; {len(skipped):,} skipped: {shortened(skipped)}" if skipped else ""
+    omissions = f"; {len(skipped):,} skipped: {shortened(skipped)}" if skipped else ""
     return (
         f"{name}: {examples[0]:,} training and {examples[1]:,} test examples, each {inputs}; "
-        f"{mebibytes(size)}, {place}{left_out}."
+        f"{mebibytes(size)}, {place}{omissions}."
     )
 
 
