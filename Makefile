@@ -24,9 +24,10 @@ test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
 	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/properties
 	$(BIN)/pytest tests/properties
 
-check: $(VENV)/.dev  ## style, without changing anything
+check: $(VENV)/.dev  ## style and types, without changing anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # PyTorch takes part where it is installed. Its usual wheel brings gigabytes for GPUs, so the extra leaves it out.
 bench: $(VENV)/.bench  ## measure what is missing in benchmarks/, the layers' speed beside their peers, and write its pages
@@ -77,7 +78,7 @@ test-oldest:  ## all tests on the oldest supported TensorFlow and Keras, in .ven
 	$(MAKE) test VENV=.venv-oldest PINS="tensorflow==2.18.0 keras==3.6.0 tensorflow-metadata==1.17.1"
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-oldest demo comparison build dist docs/_build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest demo comparison build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # One mark per extra: made again when what is to be installed changes.
 $(VENV)/.lab: extras := lab

@@ -82,8 +82,9 @@ def test_private_names_of_tensorflow_stay_in_one_place(path):
 @pytest.mark.parametrize("path", MODULES, ids=identity)
 def test_a_module_tells_one_story(path):
     lines = len(path.read_text().splitlines())
-    # Past 300 lines look for a second story. These have one: the equations, both passes and their masks; the copier.
-    long = {PACKAGE / "ops" / "whitening.py", PACKAGE / "surgery" / "copying.py"}
+    # Past 300 lines look for a second story. These have one: the equations, both passes and their masks; the copier;
+    # conversions, which are docstrings for the most part.
+    long = {PACKAGE / "ops" / "whitening.py", PACKAGE / "surgery" / "copying.py", PACKAGE / "surgery" / "convert.py"}
     assert lines <= (350 if path in long else 300)
     assert ast.get_docstring(ast.parse(path.read_text()))
 
@@ -91,7 +92,7 @@ def test_a_module_tells_one_story(path):
 def test_everything_at_the_top_level_is_in_the_design():
     allowed = {
         "bn_keras", "models", "notebooks", "benchmarks", "docs", "tests", "setup.cfg", "pyproject.toml", "Makefile",
-        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
+        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in",
     }  # fmt: skip
     visible = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     generated = {"build", "dist", "demo", "comparison", "run", "runs"}

@@ -16,12 +16,12 @@ import tensorflow as tf
 from bn_keras import Affine, BatchNorm, LayerNorm, export, surgery
 from bn_keras.cli import cli
 from bn_keras.experiments.data import load
-from bn_keras.export import check, exporting, formats, served
+from bn_keras.export import checking, exporting, formats, served
 from bn_keras.export.preprocessing import PREPROCESSING, preprocessor
 from bn_keras.export.signature import signature_of
 from bn_keras.models import build
 from tests.distribution.collectives import collectives
-from tests.processes import finished, free_ports, results_of, start
+from tests.processes import free_ports, results_of, run_process, start
 
 pytestmark = pytest.mark.usefixtures("forked_exports")
 MISSING = [name for name in ("tf2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -164,7 +164,7 @@ def test_what_does_not_serve_is_not_written(format, change, words, tmp_path):
 
 def test_what_the_new_process_ends_with_is_told(tmp_path, monkeypatch):
     (tmp_path / "served.py").write_text("raise RuntimeError('no such op')")
-    monkeypatch.setattr(check, "SERVED", tmp_path / "served.py")
+    monkeypatch.setattr(checking, "SERVED", tmp_path / "served.py")
     with pytest.raises(export.ExportError, match="cannot be served: a new process ended with code 1: .* no such op"):
         export.export(small(), tmp_path / "exported", report=None)
     assert not (tmp_path / "exported").exists()
@@ -181,7 +181,7 @@ script["main"]("probe", "", sys.argv[2], "")
 def test_bn_keras_cannot_be_had_where_the_check_runs(tmp_path):
     (tmp_path / "request").write_bytes(pickle.dumps({}))
     command = [sys.executable, "-I", "-c", PROBE, served.__file__, str(tmp_path / "request")]
-    done = finished(command)
+    done = run_process(command)
     assert "ModuleNotFoundError: bn_keras is blocked" in done.stderr
 
 
@@ -198,7 +198,9 @@ def interrupted_half_way(endpoint, path):
 def test_ctrl_c_leaves_nothing(when, tmp_path, monkeypatch):
     if when == "while it is written":
         monkeypatch.setattr(formats, "write_saved_model", interrupted_half_way)
-    monkeypatch.setattr(*((check, "answer_of") if when == "while it is checked" else (exporting, "move")), interrupted)
+    monkeypatch.setattr(
+        *((checking, "answer_of") if when == "while it is checked" else (exporting, "move")), interrupted
+    )
     with pytest.raises(KeyboardInterrupt):
         export.export(small(), tmp_path / "deep" / "exported", check="checked" in when, report=None)
     assert not list(tmp_path.iterdir())
@@ -233,8 +235,8 @@ def test_a_model_of_replicas_is_served_without_them(tmp_path):
 def test_half_precision_may_differ_by_its_rounding(tmp_path):
     layers = keras.layers.Dense(3, dtype="mixed_bfloat16"), BatchNorm(dtype="mixed_bfloat16")
     model = keras.Sequential([keras.Input((4,)), *layers])
-    assert check.tolerance_of(model) == 2**-5
-    assert check.tolerance_of(small()) == 1e-4
+    assert checking.tolerance_of(model) == 2**-5
+    assert checking.tolerance_of(small()) == 1e-4
 
 
 @pytest.mark.parametrize(

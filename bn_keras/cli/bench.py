@@ -53,7 +53,7 @@ def show(results):
     terminal = console()
     for group, columns, rows in report.sections(results):
         print_table(terminal, GROUPS[group].title, columns, rows)
-    for line in report.left_out(results):
+    for line in report.omissions(results):
         click.echo(f"Left out: {line}", err=True)
 
 

@@ -27,12 +27,14 @@ def make_strategy(
     would wait for a missing worker without end.
 
     Args:
-        kind: `"one"` for one replica; `"mirrored"` for several replicas in this process; `"multiworker"` for several
-            processes.
-        replicas: The number of replicas of `"mirrored"`, ≥ 1; `None` for all GPUs. On a machine without GPUs, the CPU
-            is split into that many logical devices, 64 at most. `None` for the other kinds.
-        join_timeout: How long a worker waits for the others, in seconds, at most a week.
-        tell: Takes lines about the workers that a worker waits for.
+        kind: Str: `"one"` for one replica; `"mirrored"` for several replicas in this process; `"multiworker"` for
+            several processes.
+        replicas: Int ≥ 1, the number of replicas of `"mirrored"`; `None` for all GPUs. On a machine without GPUs,
+            TensorFlow splits the CPU into that many logical devices, 64 at most. `None` for the other kinds.
+            Defaults to `None`.
+        join_timeout: Float > 0, how long a worker waits for the others, in seconds, at most a week. Defaults to
+            `300.0`.
+        tell: Function that gets lines about the workers that a worker waits for. Defaults to `print`.
 
     Returns:
         A `tf.distribute.Strategy`.

@@ -48,13 +48,22 @@ class Evaluation:
 
 
 class Trainer:
-    """Trains one network, again and again if wanted, each time from the start, with one compiled step.
+    """Trains one network, each time from its first step, with one compiled step.
 
     Args:
         recipe: A `TrainingRecipe`.
-        data: What `load` returns.
-        strategy: A strategy of `tf.distribute`; `None` for one device.
-        make_network: Makes a network from the recipe and the data. Default: that of the recipe's preset.
+        data: A `Data`, which `load` returns.
+        strategy: A strategy of `tf.distribute`; `None` for one device. Defaults to `None`.
+        make_network: Function that makes a model from the recipe and the data. Defaults to `build_network`, which
+            builds the recipe's preset.
+
+    Raises:
+        RecipeError: If the recipe does not fit the data or the number of replicas.
+
+    >>> from bn_keras.experiments import load, training_recipe
+    >>> trainer = Trainer(training_recipe("mlp_sigmoid", steps=20, evaluate_every=10), load("digits"))
+    >>> [evaluation.step for evaluation in trainer.run(seed=1)]
+    [0, 10, 20]
     """
 
     def __init__(

@@ -1,5 +1,7 @@
 """The pieces that networks are made of."""
 
+import typing
+
 import keras
 
 from bn_keras.models.norms import Norm, named_and_options, normalize
@@ -25,7 +27,9 @@ class Offset(keras.layers.Layer):
         return input_shape
 
 
-def begin(input_shape: tuple[int, ...], preprocessing: keras.layers.Layer | bool | None, name: str = "images"):
+def begin(
+    input_shape: tuple[int, ...], preprocessing: keras.layers.Layer | typing.Literal[False] | None, name: str = "images"
+):
     """The input of a network, and the input after the preprocessing, if there is one."""
     inputs = keras.Input(input_shape, name=name)
     return inputs, preprocessing(inputs) if preprocessing else inputs

@@ -90,5 +90,5 @@ def section(group, columns, rows):
 
 
 def left_out_text(results):
-    lines = report.left_out(results)
+    lines = report.omissions(results)
     return "## Left out\n\n" + "\n".join(f"- {line}" for line in lines) + "\n\n" if lines else ""

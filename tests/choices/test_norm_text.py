@@ -7,13 +7,13 @@ import pytest
 from bn_keras.choices.norm_text import norm_of, norms_of, text_of
 from bn_keras.experiments import Recipe
 
-NORMS = [
+EXAMPLES = [
     None, "batch", ("group", {"groups": 8}), ("batch", {"momentum": 0.9, "epsilon": 1e-05}),
     ("layer", {"center": False}), ("sync", {"momentum": 1}),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("norm", NORMS, ids=text_of)
+@pytest.mark.parametrize("norm", EXAMPLES, ids=text_of)
 def test_text_names_one_norm(norm):
     assert norm_of(text_of(norm)) == norm
 
@@ -53,7 +53,7 @@ def test_a_value_without_a_text_form_is_refused(value):
 
 
 def test_a_list_of_norms_is_the_texts_with_commas():
-    assert norms_of(",".join(map(text_of, NORMS))) == tuple(NORMS)
+    assert norms_of(",".join(map(text_of, EXAMPLES))) == tuple(EXAMPLES)
 
 
 def test_options_follow_their_norm():

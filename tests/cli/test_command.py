@@ -10,7 +10,7 @@ import pytest
 from bn_keras import BatchNorm
 from bn_keras.cli import cli
 from tests.cli.runner import typed
-from tests.processes import finished
+from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAB = ("rich", "matplotlib", "sklearn", "tensorflow_datasets")
@@ -22,7 +22,7 @@ def without(hidden, code, *arguments, cwd=ROOT):
     """Runs code in a new process that cannot import the hidden packages: its exit code, output and errors."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", HIDE.format(hidden=[*hidden]) + code, *map(str, arguments)]
-    done = finished(command, cwd=cwd, env=environment)
+    done = run_process(command, cwd=cwd, env=environment)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -25,15 +25,15 @@ def words_of(printed):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def comparison_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_cost, "TURN_SECONDS", 0.001)
         return out, *typed("compare", "mlp_sigmoid", "--quick", "--trials", "1", "--out", out, *TINY)
 
 
-def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(finished):
-    out, code, printed = finished
+def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(comparison_run):
+    out, code, printed = comparison_run
     assert code == 0
     for words in (
         "mlp_sigmoid on digits (a sketch: few trials and seeds). Target: ",
@@ -57,8 +57,8 @@ def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(finished):
     assert max(len(line) for line in printed.splitlines() if not line.startswith("run ")) <= 80
 
 
-def test_compare_does_not_overwrite_and_resumes(finished):
-    out, *_ = finished
+def test_compare_does_not_overwrite_and_resumes(comparison_run):
+    out, *_ = comparison_run
     again = ("compare", "mlp_sigmoid", "--quick", "--trials", "1", "--out", out, *TINY)
     code, printed = typed(*again)
     assert code == 1

@@ -19,13 +19,13 @@ TINY = ("train", "mlp_sigmoid", "--width", "0.1", "--steps", "20")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def training_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("train") / "run"
     return out, *typed(*TINY, "--norm", "layer", "--out", out)
 
 
-def test_it_prints_the_data_each_evaluation_and_where_the_model_is(finished):
-    out, code, printed = finished
+def test_it_prints_the_data_each_evaluation_and_where_the_model_is(training_run):
+    out, code, printed = training_run
     assert code == 0
     words = " ".join(printed.split())
     assert "digits: 1,437 training and 360 test examples" in words
@@ -36,8 +36,8 @@ def test_it_prints_the_data_each_evaluation_and_where_the_model_is(finished):
     assert (out / "model.keras").exists()
 
 
-def test_it_does_not_overwrite_and_resumes(finished):
-    out, _, _ = finished
+def test_it_does_not_overwrite_and_resumes(training_run):
+    out, _, _ = training_run
     code, printed = typed(*TINY, "--norm", "layer", "--out", out)
     assert code == 1
     assert "exists already. Continue it with --resume" in " ".join(printed.split())

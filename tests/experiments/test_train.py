@@ -18,7 +18,7 @@ from bn_keras.experiments import ResultsError, load, train, training_recipe
 from bn_keras.experiments.train import Run
 from bn_keras.lab.watcher import Watcher
 from tests.experiments.data.folders import write_folder, write_picture
-from tests.processes import finished
+from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -120,13 +120,13 @@ def test_a_resumed_run_ends_as_one_that_nothing_disturbed(tmp_path, changes):
 def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
     arguments = ["mlp_sigmoid", "--steps", "1000", "--evaluate-every", "100", "--augment", "shift", "--seed", "3"]
     command = [sys.executable, "-m", "bn_keras", "train", *arguments, "--out"]
-    whole = finished([*command, tmp_path / "whole"], cwd=ROOT)
+    whole = run_process([*command, tmp_path / "whole"], cwd=ROOT)
     assert whole.returncode == 0, whole.stderr
     with subprocess.Popen([*command, tmp_path / "parts"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         wait_for(tmp_path / "parts" / "checkpoints" / "step-300.index")
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "parts" / "model.keras").exists()
-    again = finished([*command, tmp_path / "parts", "--resume"], cwd=ROOT)
+    again = run_process([*command, tmp_path / "parts", "--resume"], cwd=ROOT)
     assert again.returncode == 0, again.stderr
     assert "Continued from the checkpoint of step" in again.stdout
     assert_same(state(tmp_path / "parts"), state(tmp_path / "whole"))

@@ -100,7 +100,7 @@ def test_outputs_are_those_of_keras(function, trained, random):
         expected, outputs = made[0]([x]).numpy(), model(x)
     assert_equal(outputs, expected)
     assert model.name == function.lower()
-    assert not [layer for layer in model.layers if type(layer) in surgery.convert.OURS]
+    assert not [layer for layer in model.layers if type(layer) in surgery.convert.OUR_CLASS_OF]
 
 
 def test_a_training_step_moves_the_statistics_as_keras_does(trained, random):

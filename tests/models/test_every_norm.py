@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from bn_keras.models import build, list_presets, norms, preset
 from bn_keras.models.applications import FAMILY_LIST
-from bn_keras.models.transplant import NORMS, transplanted
+from bn_keras.models.transplant import REPLACEABLE, transplanted
 
 OWN = [name for name in list_presets() if not preset(name).pretrained]
 # What makes a network small; by default an eighth of the width and images of 16 pixels.
@@ -86,7 +86,7 @@ def first_layers(function):
     size = FAMILY_OF[function].smallest
     width = {"alpha": min(FAMILY_OF[function].widths)} if FAMILY_OF[function].widths else {}
     model = getattr(keras.applications, function)(weights=None, include_top=False, input_shape=(size, size, 3), **width)
-    eighth = [i for i, layer in enumerate(model.layers) if isinstance(layer, NORMS)][7]
+    eighth = [i for i, layer in enumerate(model.layers) if isinstance(layer, REPLACEABLE)][7]
     pooled = keras.layers.GlobalAveragePooling2D()(model.layers[eighth + 1].output)
     return keras.Model(model.inputs[0], keras.layers.Dense(5, name="head")(pooled), name=function)
 

@@ -49,7 +49,7 @@ def test_a_group_without_figures_is_not_shown():
 
 
 def test_what_is_left_out_is_told_once():
-    assert report.left_out(made_up()) == ["jax: no such layer (layer)", "keras: failed (batch-float32)"]
+    assert report.omissions(made_up()) == ["jax: no such layer (layer)", "keras: failed (batch-float32)"]
 
 
 def test_the_table_of_the_readme():

@@ -19,7 +19,7 @@ from bn_keras.pages.surgery_models import CATALOGUE, Entry
 from bn_keras.pages.surgery_models.entry import layers_inside, vectors
 from bn_keras.surgery.reports import Report, Row, Verified, hand_over
 from tests.cli.runner import typed
-from tests.processes import finished
+from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 STORED = ROOT / PAGES["surgery"].results
@@ -56,7 +56,7 @@ def test_the_command_measures_what_is_not_stored(tmp_path):
     before = first.read_bytes()
     arguments = ["page", "surgery", "--quick", "--results", str(results), "--out", str(out)]
     command = [sys.executable, "-m", "bn_keras", *arguments]
-    done = finished(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    done = run_process(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == f"{out}\n"
     assert first.read_bytes() == before, "a stored model was measured again"

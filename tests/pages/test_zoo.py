@@ -147,12 +147,12 @@ def test_the_command_of_a_comparison_has_its_recipe(recipe):
     assert words[:2] == ["bn-keras", "compare"]
     context = click.Context(command)
     values = command.make_context("compare", words[2:]).params
-    given = {name: values.pop(name) for name in ("preset", "data", "quick")}
+    own_fields = {name: values.pop(name) for name in ("preset", "data", "quick")}
     for name in ("data_dir", "out", "resume"):
         values.pop(name)
     with context:
         changes = {name: value for name, value in values.items() if value is not None}
-        assert recipe_of(given["preset"], given["data"], given["quick"], changes) == recipe
+        assert recipe_of(own_fields["preset"], own_fields["data"], own_fields["quick"], changes) == recipe
 
 
 def test_the_commands_on_a_card_train_the_stored_runs_again(tmp_path, monkeypatch):

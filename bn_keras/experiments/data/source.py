@@ -15,6 +15,7 @@ from bn_keras.experiments.data.folder import load_folder
 from bn_keras.experiments.data.images import resized
 from bn_keras.experiments.data.records import load_tfds
 from bn_keras.experiments.data.text import load_text
+from bn_keras.lab.extras import packages_of
 
 SOURCES = f"{DIGITS!r}, 'folder:PATH', 'text:PATH' or the name of a set of tensorflow-datasets"
 
@@ -27,22 +28,22 @@ def load(
     memory_limit: int = MEMORY_LIMIT,
     length: int = 64,
 ) -> Data:
-    """A data set by name.
+    """Loads a data set by its name.
 
     Args:
-        name: One of
+        name: Str, one of
             `"digits"`: 1,797 real 8×8 digits inside scikit-learn; it needs no network.
             `"folder:PATH"`: images in class folders, `PATH/train/CLASS/*` and `PATH/test/CLASS/*` or `PATH/CLASS/*`.
             `"text:PATH"`: a UTF-8 text file; its characters are the tokens.
             The name of an image classification set of tensorflow-datasets, such as `"mnist"` or `"cifar10"`, or
             `"tiny_shakespeare"`.
-        data_dir: Where tensorflow-datasets keeps its prepared sets; a path, `None` (the default) for its own
-            directory. `load` downloads a set that is not there yet.
+        data_dir: Where tensorflow-datasets keeps its prepared sets; a str or `os.PathLike`, or `None` for its
+            own directory. `load` downloads a set that is not there yet. Defaults to `None`.
         image_size: The height and width that all images are resized to, in pixels; an int for squares, or a pair.
-            `None` (the default) keeps their size, which must be the same for all.
-        memory_limit: The largest data set that is held in memory, in bytes of its raw images or tokens; an int, 2 GiB
-            by default. Larger sets of images are streamed.
-        length: The length of the sequences of a text, in tokens; an int, 64 by default.
+            `None` keeps their size, which must be the same for all. Defaults to `None`.
+        memory_limit: Int, the largest data set that is held in memory, in bytes of its raw images or tokens. Larger
+            sets of images are streamed. Defaults to `2147483648`.
+        length: Int, the length of the sequences of a text, in tokens. Defaults to `64`.
 
     Returns:
         A `Data`. The test images are the split `test`, or else `validation`, or else a fifth: the last fifth of
@@ -96,8 +97,9 @@ def resized_in_portions(images: np.ndarray, size: tuple[int, int]) -> np.ndarray
 
 def load_digits(size, memory_limit):
     """The digits of scikit-learn; they always fit into memory."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    with packages_of("lab"):
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     images = digits.images.astype(np.uint8)[..., np.newaxis]

@@ -2,11 +2,13 @@
 
 import itertools
 
-import jinja2
-import markupsafe
-
+from bn_keras.lab.extras import packages_of
 from bn_keras.lab.html.page import Page, Picture
 from bn_keras.lab.html.svg import embed
+
+with packages_of("lab"):
+    import jinja2
+    import markupsafe
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("bn_keras.lab", "html"),

@@ -78,7 +78,7 @@ def test_the_layers_have_the_published_invariances(kind):
 
 
 def test_the_change_over_the_factors_is_that_of_the_equation():
-    measured = measure({"part": "factors", "dtype": "float64", "seed": 3}, None)
+    figures = measure({"part": "factors", "dtype": "float64", "seed": 3}, None)
     random = np.random.default_rng(3)
     inputs = random.normal(size=(32, 6, 24))
     values = inputs @ (random.normal(size=(24, 16)) / np.sqrt(24))
@@ -86,10 +86,10 @@ def test_the_change_over_the_factors_is_that_of_the_equation():
     def normalized(scaled):
         return (scaled - scaled.mean(-1, keepdims=True)) / np.sqrt(scaled.var(-1, keepdims=True) + 1e-3)
 
-    for factor, difference in zip(FACTORS, measured["difference"], strict=True):
+    for factor, difference in zip(FACTORS, figures["difference"], strict=True):
         expected = np.linalg.norm(normalized(factor * values) - normalized(values)) / np.linalg.norm(normalized(values))
         assert difference == pytest.approx(expected, rel=1e-3)
-    assert max(measured["unexplained"]) < 1e-12
+    assert max(figures["unexplained"]) < 1e-12
 
 
 def test_the_figure_marks_every_kind_and_change():

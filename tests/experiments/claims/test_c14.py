@@ -71,7 +71,7 @@ def test_the_exponents_and_the_growth_are_those_that_were_planted():
 
 def test_the_variances_of_a_shallow_network_are_those_of_numpy():
     cell = {"network": PRE_ACTIVATION, "norm": "batch", "blocks": 2, "units": 32, "batch": 16, "seed": 5}
-    measured = measure(cell, None)
+    figures = measure(cell, None)
     inputs = np.random.default_rng(5).normal(size=(16, 32)).astype("float32").astype("float64")
     random = np.random.default_rng([5, 1])
     x = inputs
@@ -80,23 +80,23 @@ def test_the_variances_of_a_shallow_network_are_those_of_numpy():
         for _ in range(2):
             branch = (branch - branch.mean(0)) / np.sqrt(branch.var(0) + 1e-3)
             branch = np.maximum(branch, 0) @ (random.normal(size=(32, 32)) * np.sqrt(2 / 32))
-        assert measured["skip"][block] == pytest.approx(x.var(), rel=1e-4)
-        assert measured["branch"][block] == pytest.approx(branch.var(), rel=1e-4)
+        assert figures["skip"][block] == pytest.approx(x.var(), rel=1e-4)
+        assert figures["branch"][block] == pytest.approx(branch.var(), rel=1e-4)
         x = x + branch
 
 
 def test_a_gate_of_zero_keeps_the_skip_as_it_is():
     cell = {"network": PRE_ACTIVATION, "norm": "none, gated", "blocks": 3, "units": 8, "batch": 4, "seed": 0}
-    measured = measure(cell, None)
-    assert measured["branch"] == [0, 0, 0]
-    assert len(set(measured["skip"])) == 1
+    figures = measure(cell, None)
+    assert figures["branch"] == [0, 0, 0]
+    assert len(set(figures["skip"])) == 1
 
 
 def test_a_preset_is_measured_at_every_addition():
     cell = {"network": "resnet20", "norm": "batch", "width": 0.25, "image_size": 4, "batch": 8, "seed": 0}
-    measured = measure(cell, None)
-    assert len(measured["skip"]) == len(measured["branch"]) == 9
-    assert measured["branch"] == pytest.approx([1] * 9, abs=0.1), "a normalized branch has a variance of one"
+    figures = measure(cell, None)
+    assert len(figures["skip"]) == len(figures["branch"]) == 9
+    assert figures["branch"] == pytest.approx([1] * 9, abs=0.1), "a normalized branch has a variance of one"
 
 
 def test_the_figure_draws():

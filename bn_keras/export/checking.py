@@ -41,7 +41,7 @@ def batches_of(endpoint, examples, pixels: bool) -> list[dict]:
     else:
         values = by_argument(endpoint.model, examples, "examples")
         flat = [pair for name, specs in signature.arguments.items() for pair in pairs(name, specs, values)]
-        every = [given(spec, value) for spec, value in flat]
+        every = [example_of(spec, value) for spec, value in flat]
     sizes = {len(each) for each in every}
     if len(sizes) != 1 or sizes == {0}:
         raise ValueError(f"Expected the same number of `examples` of each input, ≥ 1. Received: {sorted(sizes)}.")
@@ -76,7 +76,8 @@ def made_up(spec, count, pixels, random):
     return values.astype(spec.dtype.as_numpy_dtype)
 
 
-def given(spec, value):
+def example_of(spec, value):
+    """An example of an input, with its dtype."""
     value = np.asarray(value)
     if not tf.TensorShape([None, *spec.shape[1:]]).is_compatible_with(value.shape):
         raise ValueError(
@@ -90,7 +91,7 @@ def tolerance_of(model) -> float:
     return max(TOLERANCES.get(layer.compute_dtype, TOLERANCE) for layer in layers_of(model))
 
 
-def check(reference, tolerance: float, endpoint, batches: list, format: str, path, timeout: float, how: str):
+def check_file(reference, tolerance: float, endpoint, batches: list, format: str, path, timeout: float, how: str):
     """Compares an exported file with the model.
 
     Args:
