@@ -61,7 +61,7 @@ def test_the_source_distribution_holds_the_whole_repository(distributions):
     repository, source, _ = distributions
     repository = {name for name in repository if "egg-info" not in name and name not in {"MANIFEST.in"}}
     assert repository <= source
-    for name in ("tests/conftest.py", "tests/test_packaging.py", "docs/recipes.md", "benchmarks/results.json"):
+    for name in ("tests/conftest.py", "tests/test_packaging.py", "docs/fine-tuning.md", "benchmarks/results.json"):
         assert name in source
 
 

@@ -11,7 +11,7 @@ import pytest
 import bn_keras
 from bn_keras import BatchNorm
 from bn_keras.cli import cli
-from tests.processes import finished
+from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 HEAVY = ("tensorflow", "keras", "matplotlib", "jax", "scipy", "sklearn")
@@ -57,7 +57,7 @@ print(json.dumps([codes, loaded]))
 def run(*command, **environment):
     """Runs Python in a new process."""
     variables = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    return finished([sys.executable, *command], cwd=ROOT, env=variables | {"PYTHONPATH": str(ROOT)} | environment)
+    return run_process([sys.executable, *command], cwd=ROOT, env=variables | {"PYTHONPATH": str(ROOT)} | environment)
 
 
 @pytest.mark.parametrize(("commands", "code"), [(HELPS, 0), (USAGE_ERRORS, 2)], ids=["help", "usage errors"])
