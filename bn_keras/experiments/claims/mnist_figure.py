@@ -76,13 +76,7 @@ def cells(form: Form, found: Found, settings: Sequence[str]) -> list[Cell]:
 
 def measure(cell: Cell, load: Callable) -> Values:
     """The curve of a run, and how the inputs of the last hidden sigmoids move while it trains."""
-    digits = cell["data"] == "digits"
-    recipe = TrainingRecipe(
-        preset=cell["network"], data=cell["data"], norm=norm_of(cell), optimizer="sgd", batch_size=60,
-        learning_rate=cell["learning_rate"], steps=cell["steps"], evaluate_every=10 if digits else 250,
-        validation_examples=300 if digits else 5_000, seed=cell["seed"],
-    )  # fmt: skip
-    moments = []
+    recipe, moments = recipe_of(cell), []
 
     def observe(trainer, evaluation):
         moments.append(percentiles(trainer.model, trainer.data.validation.inputs[:EXAMPLES]))
@@ -92,6 +86,16 @@ def measure(cell: Cell, load: Callable) -> Values:
     if curve["diverged_at"]:
         return curve | {"drift": None, "variation": None, "typical": None}
     return curve | drift(np.stack(moments), np.array(curve["steps"]))
+
+
+def recipe_of(cell: Cell) -> TrainingRecipe:
+    """The recipe of a run."""
+    digits = cell["data"] == "digits"
+    return TrainingRecipe(
+        preset=cell["network"], data=cell["data"], norm=norm_of(cell), optimizer="sgd", batch_size=60,
+        learning_rate=cell["learning_rate"], steps=cell["steps"], evaluate_every=10 if digits else 250,
+        validation_examples=300 if digits else 5_000, seed=cell["seed"],
+    )  # fmt: skip
 
 
 def percentiles(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
