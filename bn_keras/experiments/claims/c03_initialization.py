@@ -248,8 +248,8 @@ CLAIM = Claim(
     "scale (four contrasts), and no best rate for the scale 1 lies at an edge of its sweep. Holds under conditions if "
     "it is so in one contrast at least. Does not hold otherwise. A run that diverges counts as 0.",
     refuted_by="Ranges of the same width.",
-    literature="Sigmoids on MNIST with a standard deviation of 5, the scale 50: 22.7 % without norm, 85.3 % with batch "
-    "norm, one run each.",
+    literature="Sigmoids on MNIST with a standard deviation of 5, the scale 50, after 50,000 steps, one run "
+    "each: 22.7 % without norm and 85.3 % with batch norm at the rate 0.01, 90.7 % and 95.8 % at the rate 2.",
     source="Ioffe & Szegedy 2015, section 1, arXiv 1502.03167; Udacity Deep Learning, batch norm lesson, "
     "https://github.com/udacity/deep-learning/blob/master/batch-norm/Batch_Normalization_Lesson.ipynb",
     caption="The final test accuracy over the scale of the first weights; median and range of the seeds.",

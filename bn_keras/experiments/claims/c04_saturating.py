@@ -213,9 +213,11 @@ CLAIM = Claim(
     "the best rates, and no best rate lies at an edge of its sweep. Holds under conditions if it is needed or helps "
     "anywhere. Does not hold otherwise. A run that diverges counts as 0.",
     refuted_by="Networks without norm that train as well at their best rates.",
-    literature="An unofficial re-implementation of the MLP, at the rate 0.01 after 50,000 steps: 82.7 % without norm, "
-    "97.3 % with batch norm. Sigmoid Inception on ImageNet: chance without, 69.8 % with batch norm.",
-    source="Ioffe & Szegedy 2015, sections 4.1 and 4.2.2, arXiv 1502.03167",
+    literature="Udacity's unofficial re-implementation of the MLP after 50,000 steps, one run each: 82.7 % without "
+    "norm and 97.3 % with batch norm at the rate 0.01, 97.8 % both at the rate 2. Sigmoid Inception on ImageNet (the "
+    "paper): chance without, 69.8 % with batch norm.",
+    source="Ioffe & Szegedy 2015, sections 4.1 and 4.2.2, arXiv 1502.03167; Udacity Deep Learning, batch norm lesson, "
+    "https://github.com/udacity/deep-learning/blob/master/batch-norm/Batch_Normalization_Lesson.ipynb",
     caption="Validation accuracy over the steps; median and range of the fresh seeds.",
     data=data,
     cells=cells,

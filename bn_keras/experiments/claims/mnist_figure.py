@@ -13,7 +13,7 @@ from bn_keras.experiments.claims.training import best_rate, train_curve, tuning_
 from bn_keras.experiments.claims.two_arms import ARMS, NONE, WITH, norm_of
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
-# The paper's figure gives no learning rate; 0.01 is that of an unofficial re-implementation.
+# The paper's figure gives no learning rate; 0.01 is that of Udacity's re-implementation.
 SLOW, SAME, OWN = "the rate 0.01", "the best rate without norm", "each arm's best rate"
 SLOW_RATE = 0.01
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)

@@ -166,3 +166,21 @@ def test_the_names_of_settings_travel_in_the_words_of_an_item(tmp_path):
     watcher.item_begins = told.append
     measure_claims([CLAIM], tmp_path, form=QUICK, watcher=watcher)
     assert re.fullmatch("C8, arm planted, seed 0", told[0])
+
+
+def shared_cells(form, found):
+    return [{"arm": "planted", "seed": 0}, {"shared": "planted", "seed": 3}]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_shared_cell_is_measured_once_for_all_claims(tmp_path, jobs):
+    watcher, claims = Recorder(), [planted(cells=shared_cells), planted(id="C9", cells=shared_cells)]
+    results = measure_claims(claims, tmp_path, form=QUICK, watcher=watcher, jobs=jobs)
+    assert watcher.told == [(3, 0), "end", "end", "end"]
+    shared = [results[name].found[{"shared": "planted", "seed": 3}] for name in ("C8", "C9")]
+    assert shared[0] == shared[1]
+    assert shared[0]["square"] == 9
+    (tmp_path / "C9.json").unlink()
+    again = Recorder()
+    measure_claims(claims, tmp_path, form=QUICK, watcher=again, resume=True)
+    assert again.told == [(3, 2), "end"], "a claim takes what another one has stored"
