@@ -64,9 +64,13 @@ def rates_of(form: Form, found: Found, network: str, gain: float) -> tuple[float
     return swept_rates(found, [arm_of(form, network, arm, gain) for arm in ARMS], networks(form)[network])
 
 
-def chosen_rate(form: Form, found: Found, network: str, arm: str, gain: float) -> float:
-    """The learning rate of the best tuning run with a gain."""
-    return best_rate(found, rates_of(form, found, network, gain), **arm_of(form, network, arm, gain))
+def best_rates(form: Form, found: Found) -> dict[tuple[str, str, float], float]:
+    """The learning rate of the best tuning run by network, arm and gain."""
+    best = {}
+    for network, gain in itertools.product(networks(form), DECADES):
+        rates = rates_of(form, found, network, gain)
+        best |= {(network, arm, gain): best_rate(found, rates, **arm_of(form, network, arm, gain)) for arm in ARMS}
+    return best
 
 
 def scales_of(form: Form, protocol: str) -> tuple[float, ...]:
@@ -85,20 +89,21 @@ def cells(form: Form, found: Found) -> list[Cell]:
     ]
     if not found.has(tuning):
         return tuning
-    runs = [
-        cell
+    shared = [run for group in groups(form, found).values() for run in group.values()]
+    return distinct([*tuning, *(cell for run in shared for cell in fresh_cells(run, run["learning_rate"], SEEDS))])
+
+
+def groups(form: Form, found: Found) -> dict[tuple[str, str, str], dict[float, Cell]]:
+    """By network, protocol and arm, and by gain: what the fresh runs share, with their learning rate."""
+    best = best_rates(form, found)
+    return {
+        (network, protocol, arm): {
+            gain: arm_of(form, network, arm, gain)
+            | {"learning_rate": best[network, arm, gain if protocol == RETUNED else 1.0]}
+            for gain in scales_of(form, protocol)
+        }
         for network, protocol, arm in itertools.product(networks(form), (ONE_RATE, RETUNED), ARMS)
-        for gain in scales_of(form, protocol)
-        for cell in fresh_cells(
-            arm_of(form, network, arm, gain), rate_of(form, found, network, protocol, arm, gain), SEEDS
-        )
-    ]
-    return distinct(tuning + runs)
-
-
-def rate_of(form: Form, found: Found, network: str, protocol: str, arm: str, gain: float) -> float:
-    """The learning rate of the fresh runs of a protocol with a gain."""
-    return chosen_rate(form, found, network, arm, gain if protocol == RETUNED else 1.0)
+    }
 
 
 def measure(cell: Cell, load) -> dict:
@@ -115,19 +120,10 @@ def measure(cell: Cell, load) -> dict:
 
 def all_rows(form: Form, found: Found) -> dict[tuple[str, str, str], dict[float, list[float]]]:
     """The test accuracy of each fresh seed by network, protocol and arm, and by gain."""
-    rows = {}
-    for network, protocol, arm in itertools.product(networks(form), (ONE_RATE, RETUNED), ARMS):
-        rows[network, protocol, arm] = {
-            gain: [
-                final_accuracy(run)
-                for run in fresh_runs(
-                    found, **arm_of(form, network, arm, gain),
-                    learning_rate=rate_of(form, found, network, protocol, arm, gain),
-                )
-            ]
-            for gain in scales_of(form, protocol)
-        }  # fmt: skip
-    return rows
+    return {
+        key: {gain: [final_accuracy(values) for values in fresh_runs(found, **run)] for gain, run in group.items()}
+        for key, group in groups(form, found).items()
+    }
 
 
 def least_of(rows: dict[float, list[float]]) -> float:
