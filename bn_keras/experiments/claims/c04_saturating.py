@@ -44,7 +44,7 @@ from bn_keras.experiments.claims.two_arms import (
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
-MLP, DEEP = "the MLP", "Inception"
+MLP = "the MLP"
 CHANCE = 0.1
 # Points of accuracy that are more than the noise of seeds.
 MARGIN = 0.02
@@ -55,6 +55,11 @@ EFFECTS = {NEEDED: "is needed by", HELPS: "helps", HURTS: "hurts", NEITHER: "mak
 def data(form: Form) -> list[str]:
     """The digits, and colour images for the deep network."""
     return ["digits"] if form.quick else ["mnist", form.images]
+
+
+def deep_name(form: Form) -> str:
+    """The deep network in words."""
+    return "VGG" if form.quick else "Inception"
 
 
 def deep_arm(form: Form, arm: str, tuning: bool = False) -> Cell:
@@ -83,7 +88,7 @@ def deep_pair(form: Form, found: Found) -> dict[str, Cell]:
 def contrasts(form: Form, found: Found) -> dict[tuple[str, str], dict[str, Cell]]:
     """By network and setting: the settings and the learning rate of both arms."""
     mlp = mnist_figure.pairs_of(form, found, (SLOW, OWN))
-    return {(MLP, SLOW): mlp[SLOW], (MLP, OWN): mlp[OWN], (DEEP, OWN): deep_pair(form, found)}
+    return {(MLP, SLOW): mlp[SLOW], (MLP, OWN): mlp[OWN], (deep_name(form), OWN): deep_pair(form, found)}
 
 
 def cells(form: Form, found: Found) -> list[Cell]:
@@ -173,7 +178,7 @@ def sweeps_of(form: Form, found: Found) -> dict[str, tuple[Cell, tuple[float, ..
     """The settings and the learning rates of the tuning of each network and arm."""
     rates = deep_rates(form, found)
     return mnist_figure.sweeps(form, found) | {
-        f"{DEEP} {WITH[arm]}": (deep_arm(form, arm, tuning=True), rates) for arm in ARMS
+        f"{deep_name(form)} {WITH[arm]}": (deep_arm(form, arm, tuning=True), rates) for arm in ARMS
     }
 
 
