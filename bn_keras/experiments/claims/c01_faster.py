@@ -3,6 +3,8 @@
 import statistics
 from collections.abc import Callable
 
+import numpy as np
+
 from bn_keras.experiments.claims import mnist_figure
 from bn_keras.experiments.claims.claim import (
     CONDITIONALLY,
@@ -224,13 +226,14 @@ def draw(form: Form, found: Found):
     figure, (left, right) = new_figure(form, "steps to the same accuracy", 2, height=4.8)
     styles = {name: PAPER_ARMS[name].style for name in paper_names(form)}
     parts = ((left, mlp_runs(form, found), MLP_STYLES), (right, paper_runs(form, found), styles))
+    left.set_xscale("log")
     for axes, runs, own in parts:
         draw_curves(axes, found, runs, own)
         for target in targets_of(fresh_runs(found, **next(iter(runs.values())))).values():
             axes.axhline(target, color=STYLES[NONE].color, linewidth=1, linestyle=":")
     lowest = targets_of(fresh_runs(found, **mlp_runs(form, found)[WORDS[NONE]]))[LOWEST]
-    left.set(xscale="log", ylim=(max(0.0, 1 - 8 * (1 - lowest)), None))
-    left.legend(frameon=False, fontsize=SMALL, handlelength=3.2, loc="lower right")
+    left.set_ylim(max(0.0, 1 - 8 * (1 - lowest)), None)
+    left.legend(frameon=True, edgecolor="none", fontsize=SMALL, handlelength=3.2, loc="lower right")
     label(left, x="steps", y="validation accuracy", title="sigmoid MLP; dotted: the targets")
     label(right, x="steps", title="the arms of section 4.2")
     legend(figure, styles)
@@ -246,8 +249,10 @@ def draw_curves(axes, found: Found, runs: dict[str, Cell], styles: dict[str, Arm
         style, steps = styles[name], curves[0]["steps"]
         rows = list(zip(*(curve["accuracy"] for curve in curves), strict=True))
         draw_spread(axes, steps[1:], rows[1:], ArmStyle(style.color, style.line, ""))
-        every = slice(len(steps) // 5, None, len(steps) // 5)
-        axes.plot(steps[every], [statistics.median(row) for row in rows][every], style.marker, color=style.color)
+        spaced = np.geomspace if axes.get_xscale() == "log" else np.linspace
+        places = [int(place) for place in spaced(1, len(steps) - 1, 6)]
+        medians = [statistics.median(rows[place]) for place in places]
+        axes.plot([steps[place] for place in places], medians, style.marker, color=style.color)
         axes.plot([], [], color=style.color, linestyle=style.line, marker=style.marker, label=name)
 
 
