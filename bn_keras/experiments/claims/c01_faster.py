@@ -23,6 +23,7 @@ from bn_keras.experiments.claims.mnist_figure import OWN, SAME
 from bn_keras.experiments.claims.paper_arms import (
     BASELINE,
     CHANGED,
+    FIXED,
     INCEPTION,
     PAPER_ARMS,
     TUNED,
@@ -289,4 +290,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"section 4.1": mnist_figure.FIXED, "section 4.2": FIXED},
 )

@@ -21,6 +21,7 @@ from bn_keras.experiments.training_recipe import TrainingRecipe
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 CHANCE = 0.1
+WIDTH, DEPTH, BATCH_SIZE, EVALUATED = 0.125, 5, 32, 2_000
 # Two steps of the sweep are a decade.
 HOLDS_FROM, CONDITIONS_FROM = 2, 1
 
@@ -46,11 +47,12 @@ def cells(form: Form, found: Found) -> list[Cell]:
 def measure(cell: Cell, load) -> dict:
     """The curve of one run."""
     held_out = 300 if cell["data"] == "digits" else 2_000
-    size = {"width": 0.125} if cell["network"] == "vgg_small" else {"options": {"depth": 5}}
+    size = {"width": WIDTH} if cell["network"] == "vgg_small" else {"options": {"depth": DEPTH}}
     recipe = TrainingRecipe(
         preset=cell["network"], **size, data=cell["data"], image_size=cell["image_size"], norm=norm_of(cell),
-        optimizer="momentum", learning_rate=cell["learning_rate"], batch_size=32, steps=cell["steps"],
-        evaluate_every=cell["steps"] // 4, validation_examples=held_out, evaluation_examples=2_000, seed=cell["seed"],
+        optimizer="momentum", learning_rate=cell["learning_rate"], batch_size=BATCH_SIZE, steps=cell["steps"],
+        evaluate_every=cell["steps"] // 4, validation_examples=held_out, evaluation_examples=EVALUATED,
+        seed=cell["seed"],
     )  # fmt: skip
     return train_curve(recipe, load(cell["data"], image_size=cell["image_size"]))
 
@@ -157,4 +159,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"width": WIDTH, "depth": DEPTH, "batch": BATCH_SIZE, "evaluated": EVALUATED},
 )

@@ -40,6 +40,7 @@ WITHIN = 0.05
 # How many more decades batch norm has to add.
 WIDER = 1.0
 SEEDS = 3
+BATCH_SIZE = 60
 ONE_RATE, RETUNED = "one rate", "rate tuned for each scale"
 
 
@@ -111,7 +112,7 @@ def measure(cell: Cell, load) -> dict:
     options = {"depth": 5} if cell["network"] == "mlp_relu_deep" else {}
     recipe = TrainingRecipe(
         preset=cell["network"], options=options, data=cell["data"], norm=norm_of(cell), initial_gain=cell["gain"],
-        optimizer="sgd", batch_size=60, learning_rate=cell["learning_rate"], steps=cell["steps"],
+        optimizer="sgd", batch_size=BATCH_SIZE, learning_rate=cell["learning_rate"], steps=cell["steps"],
         evaluate_every=cell["steps"] // 2, validation_examples=300 if cell["data"] == "digits" else 2_000,
         evaluation_examples=5_000, seed=cell["seed"],
     )  # fmt: skip
@@ -254,4 +255,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"batch": BATCH_SIZE},
 )

@@ -45,6 +45,7 @@ from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
 MLP = "the MLP"
+WIDTH, BATCH_SIZE = 0.125, 32
 CHANCE = 0.1
 # Points of accuracy that are more than the noise of seeds.
 MARGIN = 0.02
@@ -108,8 +109,8 @@ def measure(cell: Cell, load: Callable) -> Values:
         return mnist_figure.measure(cell, load)
     digits = cell["data"] == "digits"
     recipe = TrainingRecipe(
-        preset=cell["network"], width=0.125, data=cell["data"], image_size=cell["image_size"], norm=norm_of(cell),
-        optimizer="momentum", learning_rate=cell["learning_rate"], batch_size=32, steps=cell["steps"],
+        preset=cell["network"], width=WIDTH, data=cell["data"], image_size=cell["image_size"], norm=norm_of(cell),
+        optimizer="momentum", learning_rate=cell["learning_rate"], batch_size=BATCH_SIZE, steps=cell["steps"],
         evaluate_every=cell["steps"] // (10 if digits else 40), validation_examples=300 if digits else 2_000,
         evaluation_examples=2_000, seed=cell["seed"],
     )  # fmt: skip
@@ -229,4 +230,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"section 4.1": mnist_figure.FIXED, "width": WIDTH, "batch": BATCH_SIZE},
 )

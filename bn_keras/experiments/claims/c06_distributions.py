@@ -131,4 +131,5 @@ CLAIM = Claim(
     measure=mnist_figure.measure,
     judge=judge,
     draw=draw,
+    settings={"section 4.1": mnist_figure.FIXED},
 )

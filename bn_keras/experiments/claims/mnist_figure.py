@@ -24,6 +24,9 @@ EXAMPLES = 1_000
 START = 0.1
 # The percentiles of every fourth evaluation are kept.
 THIN = 4
+BATCH_SIZE = 60
+# What changes a run and is not in its cell.
+FIXED = {"batch": BATCH_SIZE, "percentiles": PERCENTILES, "examples": EXAMPLES, "drift after": START, "thin": THIN}
 METHOD = (
     "The paper's network on MNIST: three hidden layers of 100 sigmoids, plain SGD, batch 60, 50,000 steps (55 epochs). "
     "Each arm tries five learning rates from 0.1 to 10, one run of 10,000 steps each, and more where the best rate of "
@@ -92,7 +95,7 @@ def recipe_of(cell: Cell) -> TrainingRecipe:
     """The recipe of a run."""
     digits = cell["data"] == "digits"
     return TrainingRecipe(
-        preset=cell["network"], data=cell["data"], norm=norm_of(cell), optimizer="sgd", batch_size=60,
+        preset=cell["network"], data=cell["data"], norm=norm_of(cell), optimizer="sgd", batch_size=BATCH_SIZE,
         learning_rate=cell["learning_rate"], steps=cell["steps"], evaluate_every=10 if digits else 250,
         validation_examples=300 if digits else 5_000, seed=cell["seed"],
     )  # fmt: skip

@@ -19,6 +19,10 @@ DROPOUT = 0.2
 WEIGHT_DECAY = 0.005
 FEWER = 5  # times less weight decay
 FASTER = 6  # times faster decay of the learning rate
+WIDTH, BATCH_SIZE = 0.125, 32
+# What changes a run and is not in its cell.
+FIXED = {"width": WIDTH, "batch": BATCH_SIZE, "dropout": DROPOUT, "weight decay": WEIGHT_DECAY, "fewer": FEWER,
+         "faster": FASTER}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +73,10 @@ def recipe_of(cell: Cell, arm: PaperArm) -> TrainingRecipe:
     digits = cell["data"] == "digits"
     # Digits are gray and small, and they must not be mirrored.
     augment = () if digits else ("flip",) if arm.changed else ("flip", "contrast", "brightness")
-    size = {"options": {"depth": 5}} if cell["network"] == "mlp_relu_deep" else {"width": 0.125}
+    size = {"options": {"depth": 5}} if cell["network"] == "mlp_relu_deep" else {"width": WIDTH}
     return TrainingRecipe(
         preset=cell["network"], **size, data=cell["data"], image_size=cell["image_size"], norm=norm_of(cell),
-        optimizer="momentum", learning_rate=cell["learning_rate"], schedule="exponential", batch_size=32,
+        optimizer="momentum", learning_rate=cell["learning_rate"], schedule="exponential", batch_size=BATCH_SIZE,
         weight_decay=WEIGHT_DECAY / FEWER if arm.changed else WEIGHT_DECAY, augment=augment,
         steps=cell["steps"] * (1 if arm.changed else FASTER), evaluate_every=cell["steps"] // 40,
         validation_examples=300 if digits else 2_000, evaluation_examples=2_000, seed=cell["seed"],

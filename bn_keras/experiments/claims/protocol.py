@@ -9,6 +9,8 @@ from bn_keras.experiments.claims.training import TUNING_SEED, best_rate, tuning_
 
 # How many learning rates a sweep may add at each edge.
 EXTRA = 2
+# A sentence for rules.
+CAPPED = "A claim holds under conditions at most if the best learning rate of an arm that the rule reads is at an edge."
 
 
 def tuned_cells(found: Found, arm: Cell, rates: Sequence[float], seeds: int) -> list[Cell]:
