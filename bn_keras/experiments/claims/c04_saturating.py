@@ -3,9 +3,31 @@
 import statistics
 from collections.abc import Callable
 
-from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
+from bn_keras.experiments.claims import mnist_figure
+from bn_keras.experiments.claims.claim import (
+    CONDITIONALLY,
+    FAILS,
+    HOLDS,
+    SHARED,
+    Cell,
+    Claim,
+    Finding,
+    Form,
+    Found,
+    Values,
+)
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
-from bn_keras.experiments.claims.protocol import distinct, divergence_notes, edge_notes, fresh_cells, fresh_runs
+from bn_keras.experiments.claims.mnist_figure import OWN, SLOW
+from bn_keras.experiments.claims.protocol import (
+    distinct,
+    divergence_notes,
+    edge_notes,
+    fresh_cells,
+    fresh_runs,
+    rise_note,
+    swept_rates,
+    within_the_sweep,
+)
 from bn_keras.experiments.claims.training import best_rate, train_curve, tuning_cells
 from bn_keras.experiments.claims.two_arms import (
     ARM_STYLES,
@@ -22,15 +44,13 @@ from bn_keras.experiments.claims.two_arms import (
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
-MLP = "mlp_sigmoid"
-WORDS_OF = {MLP: "the MLP", "inception_small": "Inception", "vgg_small": "VGG"}
-FIXED, OWN = "the rate 0.01", "each arm's best rate"
-FIXED_RATE = 0.01
+MLP = "the MLP"
+WIDTH, BATCH_SIZE = 0.125, 32
 CHANCE = 0.1
 # Points of accuracy that are more than the noise of seeds.
 MARGIN = 0.02
-SEEDS = 3
-EFFECTS = {"needed": "is needed by", "helps": "helps", "no difference": "makes no difference to"}
+NEEDED, HELPS, HURTS, NEITHER = "needed", "helps", "hurts", "no clear difference"
+EFFECTS = {NEEDED: "is needed by", HELPS: "helps", HURTS: "hurts", NEITHER: "makes no clear difference to"}
 
 
 def data(form: Form) -> list[str]:
@@ -38,73 +58,63 @@ def data(form: Form) -> list[str]:
     return ["digits"] if form.quick else ["mnist", form.images]
 
 
-def networks(form: Form) -> dict[str, dict]:
-    """The settings, the steps of the tuning and of the runs, and the learning rates of each network."""
-    if form.quick:  # the same steps for both, which compiles one trainer for both
-        settings = {"data": "digits", "image_size": 8}
-        return {
-            MLP: {"settings": settings, "tuning": 400, "steps": 400, "rates": (0.01, 0.1, 1.0, 10.0)},
-            "vgg_small": {"settings": settings, "tuning": 80, "steps": 80, "rates": (0.003, 0.03, 0.3)},
-        }
-    colour = {"data": form.images, "image_size": 16}
+def deep_name(form: Form) -> str:
+    """The deep network in words."""
+    return "VGG" if form.quick else "Inception"
+
+
+def deep_arm(form: Form, arm: str, tuning: bool = False) -> Cell:
+    """The settings that all runs of an arm of the deep network share."""
+    if form.quick:
+        return {"network": "vgg_small", "data": "digits", "image_size": 8, "norm": arm, "steps": 80}
+    size = {"data": form.images, "image_size": 16, "steps": 2_000 if tuning else 4_000}
+    return {"network": "inception_small", "norm": arm} | size
+
+
+def deep_rates(form: Form, found: Found) -> tuple[float, ...]:
+    """The learning rates that both arms of the deep network try."""
+    planned = (0.003, 0.03, 0.3) if form.quick else (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    return swept_rates(found, [deep_arm(form, arm, tuning=True) for arm in ARMS], planned)
+
+
+def deep_pair(form: Form, found: Found) -> dict[str, Cell]:
+    """What the fresh runs of both arms of the deep network share, with their learning rate."""
+    rates = deep_rates(form, found)
     return {
-        MLP: {"settings": {"data": "mnist", "image_size": 28}, "tuning": 10_000, "steps": 50_000,
-              "rates": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)},
-        "inception_small": {"settings": colour, "tuning": 2_000, "steps": 4_000,
-                            "rates": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)},
-    }  # fmt: skip
-
-
-def arm_of(form: Form, network: str, arm: str, length: str) -> Cell:
-    """The settings that all runs of an arm share; `length` is `"tuning"` or `"steps"`."""
-    plan = networks(form)[network]
-    return plan["settings"] | {"network": network, "norm": arm, "steps": plan[length]}
-
-
-def chosen_rate(form: Form, found: Found, network: str, arm: str) -> float:
-    """The learning rate of an arm's best tuning run."""
-    return best_rate(found, networks(form)[network]["rates"], **arm_of(form, network, arm, "tuning"))
+        arm: deep_arm(form, arm) | {"learning_rate": best_rate(found, rates, **deep_arm(form, arm, tuning=True))}
+        for arm in ARMS
+    }
 
 
 def contrasts(form: Form, found: Found) -> dict[tuple[str, str], dict[str, Cell]]:
     """By network and setting: the settings and the learning rate of both arms."""
-    settings = [(MLP, FIXED), *((network, OWN) for network in networks(form))]
-    return {
-        (network, setting): {
-            arm: arm_of(form, network, arm, "steps")
-            | {"learning_rate": FIXED_RATE if setting == FIXED else chosen_rate(form, found, network, arm)}
-            for arm in ARMS
-        }
-        for network, setting in settings
-    }
+    mlp = mnist_figure.pairs_of(form, found, (SLOW, OWN))
+    return {(MLP, SLOW): mlp[SLOW], (MLP, OWN): mlp[OWN], (deep_name(form), OWN): deep_pair(form, found)}
 
 
 def cells(form: Form, found: Found) -> list[Cell]:
     """The sweeps, and then the fresh seeds."""
-    tuning = [
-        cell
-        for network, plan in networks(form).items()
-        for cell in tuning_cells([arm_of(form, network, arm, "tuning") for arm in ARMS], plan["rates"])
-    ]
+    tuning = tuning_cells([deep_arm(form, arm, tuning=True) for arm in ARMS], deep_rates(form, found))
+    first = [*mnist_figure.cells(form, found, (SLOW, OWN)), *tuning]
     if not found.has(tuning):
-        return tuning
-    arms = [arm for pair in contrasts(form, found).values() for arm in pair.values()]
-    return distinct([*tuning, *(cell for arm in arms for cell in fresh_cells(arm, arm["learning_rate"], SEEDS))])
+        return first
+    seeds = 3 if form.quick else 5
+    runs = deep_pair(form, found).values()
+    return distinct([*first, *(cell for run in runs for cell in fresh_cells(run, run["learning_rate"], seeds))])
 
 
-def measure(cell: Cell, load: Callable) -> dict:
+def measure(cell: Cell, load: Callable) -> Values:
     """The curve of one run."""
+    if SHARED in cell:
+        return mnist_figure.measure(cell, load)
     digits = cell["data"] == "digits"
-    common = {
-        "preset": cell["network"], "data": cell["data"], "image_size": cell["image_size"], "norm": norm_of(cell),
-        "learning_rate": cell["learning_rate"], "steps": cell["steps"],
-        "evaluate_every": cell["steps"] // (10 if digits else 20),
-        "validation_examples": 300 if digits else 2_000, "seed": cell["seed"],
-    }  # fmt: skip
+    recipe = TrainingRecipe(
+        preset=cell["network"], width=WIDTH, data=cell["data"], image_size=cell["image_size"], norm=norm_of(cell),
+        optimizer="momentum", learning_rate=cell["learning_rate"], batch_size=BATCH_SIZE, steps=cell["steps"],
+        evaluate_every=cell["steps"] // (10 if digits else 40), validation_examples=300 if digits else 2_000,
+        evaluation_examples=2_000, seed=cell["seed"],
+    )  # fmt: skip
     examples = load(cell["data"], image_size=cell["image_size"])
-    if cell["network"] == MLP:
-        return train_curve(TrainingRecipe(**common, optimizer="sgd", batch_size=60), examples)
-    recipe = TrainingRecipe(**common, width=0.125, optimizer="momentum", batch_size=32, evaluation_examples=2_000)
     return train_curve(recipe, examples, make_network=build_sigmoid_network)
 
 
@@ -114,18 +124,20 @@ def accuracies(found: Found, pair: dict[str, Cell]) -> dict[str, list[float]]:
 
 
 def effect(rows: dict[str, list[float]]) -> str:
-    """Whether a network needs batch norm to train, is helped by it, or neither."""
+    """Whether a network needs batch norm to train, is helped or hurt by it, or neither."""
     half_way = (CHANCE + statistics.median(rows[BATCH])) / 2
     if min(rows[BATCH]) > half_way >= max(rows[NONE]):
-        return "needed"
-    return "helps" if min(rows[BATCH]) - max(rows[NONE]) > MARGIN else "no difference"
+        return NEEDED
+    if min(rows[BATCH]) - max(rows[NONE]) > MARGIN:
+        return HELPS
+    return HURTS if min(rows[NONE]) - max(rows[BATCH]) > MARGIN else NEITHER
 
 
 def words_of(effects: dict[tuple[str, str], str]) -> str:
-    """Which networks need batch norm, which ones it helps, and to which it makes no difference."""
+    """Which networks need batch norm, which ones it helps or hurts, and to which it makes no clear difference."""
     parts = []
     for what, verb in EFFECTS.items():
-        names = [f"{WORDS_OF[network]} at {setting}" for (network, setting), own in effects.items() if own == what]
+        names = [f"{network} at {setting}" for (network, setting), own in effects.items() if own == what]
         if names:
             parts.append(f"{verb} {' and '.join(names)}")
     return "; it ".join(parts)
@@ -136,30 +148,39 @@ def judge(form: Form, found: Found) -> Finding:
     pairs = contrasts(form, found)
     rows = {key: accuracies(found, pair) for key, pair in pairs.items()}
     effects = {key: effect(row) for key, row in rows.items()}
-    needed = all(what == "needed" for (_, setting), what in effects.items() if setting == OWN)
-    some = any(what != "no difference" for what in effects.values())
-    verdict = HOLDS if needed else CONDITIONALLY if some else FAILS
-    words = words_of(effects)
-    mlp = rows[MLP, OWN]
+    needed = all(what == NEEDED for (_, setting), what in effects.items() if setting == OWN)
+    verdict = HOLDS if needed else CONDITIONALLY if {NEEDED, HELPS} & {*effects.values()} else FAILS
+    words, mlp = words_of(effects), rows[MLP, OWN]
     trains = "trains" if statistics.median(mlp[NONE]) > (CHANCE + statistics.median(mlp[BATCH])) / 2 else "fails"
-    sweeps = {
-        f"{WORDS_OF[network]} {WITH[arm]}": (arm_of(form, network, arm, "tuning"), plan["rates"])
-        for network, plan in networks(form).items() for arm in ARMS
-    }  # fmt: skip
+    edges = edge_notes(found, sweeps_of(form, found))
+    verdict, conditions = within_the_sweep(verdict, words if verdict == CONDITIONALLY else "", edges)
     return Finding(
         verdict,
-        number=f"MLP at 0.01: {spread(rows[MLP, FIXED][NONE])} without norm, {spread(rows[MLP, FIXED][BATCH])} with; "
+        number=f"MLP at 0.01: {spread(rows[MLP, SLOW][NONE])} without norm, {spread(rows[MLP, SLOW][BATCH])} with; "
         f"at each arm's best rate {spread(mlp[NONE])} and {spread(mlp[BATCH])}",
-        because=f"Batch norm {words}. The MLP without norm {trains} at its best rate.",
+        because=f"Within these steps batch norm {words}. The MLP without norm {trains} at its best rate.",
         columns=("network", "setting", "arm", "learning rate", "test accuracy", "batch norm"),
         rows=tuple(
-            (WORDS_OF[network], setting, WORDS[arm], f"{pairs[network, setting][arm]['learning_rate']:g}",
+            (network, setting, WORDS[arm], f"{pairs[network, setting][arm]['learning_rate']:g}",
              spread(rows[network, setting][arm]), effects[network, setting] if arm == BATCH else "")
             for network, setting in pairs for arm in ARMS
         ),
-        conditions=words if verdict == CONDITIONALLY else "",
-        notes=edge_notes(found, sweeps) + divergence_notes(found, words_of_arm),
+        conditions=conditions,
+        notes=(
+            *edges,
+            *(rise_note(f"{network} without norm at {setting}", fresh_runs(found, **pair[NONE]))
+              for (network, setting), pair in pairs.items()),
+            *divergence_notes(found, words_of_arm),
+        ),
     )  # fmt: skip
+
+
+def sweeps_of(form: Form, found: Found) -> dict[str, tuple[Cell, tuple[float, ...]]]:
+    """The settings and the learning rates of the tuning of each network and arm."""
+    rates = deep_rates(form, found)
+    return mnist_figure.sweeps(form, found) | {
+        f"{deep_name(form)} {WITH[arm]}": (deep_arm(form, arm, tuning=True), rates) for arm in ARMS
+    }
 
 
 def draw(form: Form, found: Found):
@@ -176,7 +197,7 @@ def draw(form: Form, found: Found):
                 axes.plot(
                     runs[0]["steps"][-1], statistics.median(rows[-1]), style.marker, color=style.color, clip_on=False
                 )
-        label(axes, x="steps", y="validation accuracy" * (axes is panels[0]), title=f"{WORDS_OF[network]},\n{setting}")
+        label(axes, x="steps", y="validation accuracy" * (axes is panels[0]), title=f"{network},\n{setting}")
         axes.locator_params(axis="x", nbins=4)
     panels[0].set_ylim(0, 1)
     legend(figure, ARM_STYLES)
@@ -187,23 +208,27 @@ CLAIM = Claim(
     id="C4",
     title="Batch norm makes networks with sigmoids trainable",
     question="Does a network with sigmoids train without batch norm, at the same rate and at its own best rate?",
-    method="The paper's network on MNIST: three hidden layers of 100 sigmoids, plain SGD, batch 60, 50,000 steps, at "
-    "the rate 0.01 and at each arm's best of seven rates from 0.01 to 10 (one tuning run of 10,000 steps each). "
-    "`inception_small` with sigmoids, width 0.125, colour images of 16×16 pixels, SGD with momentum 0.9, batch 32, "
-    "4,000 steps, at each arm's best of six rates from 0.003 to 1. Three fresh seeds. The quick form takes the digits, "
-    "and `vgg_small` for Inception.",
+    method=f"{mnist_figure.METHOD} They train at the rate 0.01 and at each arm's best rate. `inception_small` with "
+    "sigmoids, width 0.125, colour images of 16×16 pixels, SGD with momentum 0.9, batch 32, 4,000 steps (2.7 epochs), "
+    "at each arm's best of six rates from 0.003 to 1 (one run of 2,000 steps each), and more beyond an edge. Five "
+    "fresh seeds. The quick form takes the digits, and `vgg_small` for Inception.",
     rule="Batch norm is needed where every run with it ends above, and every run without it at or below, half the way "
     "from chance to the median with it. It helps where the worst run with it is more than 2 points better than the "
-    "best one without. Holds if it is needed in both networks at the best rates. Holds under conditions if it is "
-    "needed or helps anywhere. Does not hold otherwise. A run that diverges counts as 0.",
+    "best one without, and hurts where the worst run without it is more than 2 points better than the best one with "
+    "it. Otherwise there is no clear difference. There are three contrasts. Holds if it is needed in both networks at "
+    "the best rates, and no best rate lies at an edge of its sweep. Holds under conditions if it is needed or helps "
+    "anywhere. Does not hold otherwise. A run that diverges counts as 0.",
     refuted_by="Networks without norm that train as well at their best rates.",
-    literature="MLP at the rate 0.01 after 50,000 steps: 82.7 % without norm, 97.3 % with batch norm. Sigmoid "
-    "Inception on ImageNet: chance without, 69.8 % with batch norm.",
-    source="Ioffe & Szegedy 2015, sections 4.1 and 4.2.2, arXiv 1502.03167",
+    literature="Udacity's unofficial re-implementation of the MLP after 50,000 steps, one run each: 82.7 % without "
+    "norm and 97.3 % with batch norm at the rate 0.01, 97.8 % both at the rate 2. Sigmoid Inception on ImageNet (the "
+    "paper): chance without, 69.8 % with batch norm.",
+    source="Ioffe & Szegedy 2015, sections 4.1 and 4.2.2, arXiv 1502.03167; Udacity Deep Learning, batch norm lesson, "
+    "https://github.com/udacity/deep-learning/blob/master/batch-norm/Batch_Normalization_Lesson.ipynb",
     caption="Validation accuracy over the steps; median and range of the fresh seeds.",
     data=data,
     cells=cells,
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"section 4.1": mnist_figure.FIXED, "width": WIDTH, "batch": BATCH_SIZE},
 )

@@ -8,11 +8,13 @@ import keras
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
 from bn_keras.experiments.claims.protocol import (
+    CAPPED,
     divergence_notes,
     edge_notes,
     fresh_runs,
     surely_above,
     tuned_cells,
+    within_the_sweep,
 )
 from bn_keras.experiments.claims.training import TUNING_SEED, train_curve
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
@@ -144,6 +146,8 @@ def judge(form: Form, found: Found) -> Finding:
     if best not in MODERATE or not all(surely_above(groups[best], groups[end]) for end in ends):
         missed.append(f"moments of 32 to 128 examples are not clearly better than those of {ends[0]} and {ends[1]}")
     verdict = FAILS if not regularizes else CONDITIONALLY if missed else HOLDS
+    edges = edge_notes(found, {name_of(arm): (arm, rates_of(form)) for arm in arms_of(form)})
+    verdict, conditions = within_the_sweep(verdict, "; ".join(missed) if verdict == CONDITIONALLY else "", edges)
     return Finding(
         verdict,
         number=f"gap of {percent(gap['batch norm'])} with batch norm, {percent(gap['none'])} without, "
@@ -155,8 +159,8 @@ def judge(form: Form, found: Found) -> Finding:
         columns=("arm", "batch", "examples per moments", "learning rate", "training accuracy, %", "test accuracy, %",
                  "gap, points"),
         rows=tuple(row_of(found, arm) for arm in arms_of(form)),
-        conditions="; ".join(missed) if verdict == CONDITIONALLY else "",
-        notes=edge_notes(found, {name_of(arm): (arm, rates_of(form)) for arm in arms_of(form)})
+        conditions=conditions,
+        notes=edges
         + divergence_notes(found, name_of),
     )  # fmt: skip
 
@@ -219,7 +223,7 @@ CLAIM = Claim(
     "seed without it. Holds if also the mean test accuracies of dropout and of both are at most a percentage point "
     "above that of batch norm, and the moments with the best mean test accuracy are those of 32 to 128 examples and "
     "better in every seed than those of the fewest and of the most. Holds under conditions otherwise. A run that "
-    "diverged has a gap of 1 and an accuracy of 0.",
+    "diverged has a gap of 1 and an accuracy of 0. " + CAPPED,
     refuted_by="A gap as large with batch norm as without.",
     literature="The paper reports that batch norm lets dropout be removed from Inception without more overfitting. "
     "A textbook reports that batches of 50 to 100 work best, and explains it by the noise of their moments.",

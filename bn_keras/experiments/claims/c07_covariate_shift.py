@@ -9,15 +9,17 @@ import keras
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread, written
 from bn_keras.experiments.claims.protocol import (
+    CAPPED,
     divergence_notes,
     edge_notes,
     fresh_cells,
     fresh_runs,
     surely_above,
     tuned_cells,
+    within_the_sweep,
 )
-from bn_keras.experiments.claims.shifting import ShiftingBatchNorm
-from bn_keras.experiments.claims.smoothness import CHANGES, observer
+from bn_keras.experiments.claims.shifting import NOISE, ShiftingBatchNorm
+from bn_keras.experiments.claims.smoothness import CHANGES, FIXED, observer
 from bn_keras.experiments.claims.training import (
     TUNING_SEED,
     best_accuracy,
@@ -159,6 +161,8 @@ def judge(form: Form, found: Found) -> Finding:
         missed.append("batch norm does not lower the change of the gradient along itself in every seed")
     holds = faster and fast and len(stable) < len(PHASES)
     verdict = FAILS if not holds else CONDITIONALLY if missed else HOLDS
+    edges = edge_notes(found, {WORDS[arm]: (cell, rates_of(form)) for arm, cell in arms_of(form).items()})
+    verdict, conditions = within_the_sweep(verdict, "; ".join(missed) if verdict == CONDITIONALLY else "", edges)
     rows = [(arm, own) for arm in ARMS for own in (True, False) if own or arm != "none"]
     return Finding(
         verdict,
@@ -169,8 +173,8 @@ def judge(form: Form, found: Found) -> Finding:
                  *(f"shift, σ, {phase}" for phase in PHASES),
                  "change by earlier layers", "change along the gradient", "loss range"),
         rows=tuple(row(form, found, *each) for each in rows),
-        conditions="; ".join(missed) if verdict == CONDITIONALLY else "",
-        notes=edge_notes(found, {WORDS[arm]: (cell, rates_of(form)) for arm, cell in arms_of(form).items()})
+        conditions=conditions,
+        notes=edges
         + divergence_notes(found, lambda cell: WORDS[cell["arm"]]),
     )  # fmt: skip
 
@@ -262,7 +266,8 @@ CLAIM = Claim(
     "makes the distributions less stable in all three phases, the gradient changes less along itself in every seed "
     "with batch norm than in every seed without, and the change by earlier layers is at least 0.9 times the mean "
     "without norm in every seed with batch norm. It holds under conditions otherwise. A run that diverged does not set "
-    "the target and never reaches it; its changes, and its shift in a phase that it did not finish, count as ∞.",
+    "the target and never reaches it; its changes, and its shift in a phase that it did not finish, count as ∞. "
+    + CAPPED,
     refuted_by="Training with the noise as slow as without norm.",
     literature="VGG on CIFAR-10 with batch norm and noise trains as fast as with batch norm, though its distributions "
     "are less stable than without norm. The change by earlier layers is as large with batch norm as without, or "
@@ -276,4 +281,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"momentum of the averages": MOMENTUM, "evaluated": EVALUATED, **FIXED, **NOISE},
 )

@@ -17,6 +17,8 @@ from bn_keras.models import norm
 RELU_LIMIT = math.sqrt(math.pi / (math.pi - 1))
 # A batch so large that the limit is met, and yet small against the width.
 LARGE = 256
+# So small that it changes no figure.
+EPSILON = 1e-12
 # The first and the last layers have not settled.
 SETTLING = 8
 # How near the growth is to that of the theory, and to the limit for the large batch.
@@ -78,7 +80,7 @@ def make_network(cell: Cell) -> keras.Model:
         initializer = keras.initializers.VarianceScaling(gain, distribution="untruncated_normal")
         x = keras.layers.Dense(cell["width"], use_bias=False, kernel_initializer=initializer)(x)
         if kind != "relu without norm":
-            x = norm("batch", epsilon=1e-12)(x)
+            x = norm("batch", epsilon=EPSILON)(x)
         if kind != "linear":
             x = keras.layers.ReLU()(x)
         if kind == "relu with skips":
@@ -231,4 +233,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"epsilon": EPSILON},
 )

@@ -4,7 +4,15 @@ import statistics
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
-from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs, surely_above, tuned_cells
+from bn_keras.experiments.claims.protocol import (
+    CAPPED,
+    divergence_notes,
+    edge_notes,
+    fresh_runs,
+    surely_above,
+    tuned_cells,
+    within_the_sweep,
+)
 from bn_keras.experiments.claims.training import train_curve
 from bn_keras.experiments.comparison.figure_style import STYLES, label, legend
 from bn_keras.experiments.training_recipe import training_recipe
@@ -116,6 +124,10 @@ def judge(form: Form, found: Found) -> Finding:
     if not robust:
         missed.append(f"layer norm loses by batches of {SMALLEST} too")
     verdict = FAILS if not worse else CONDITIONALLY if missed else HOLDS
+    judged = [arm for arm in arms_of(form) if arm["norm"] in COMPARED and arm["batch"] in (SMALLEST, *moderate(form))]
+    verdict, conditions = within_the_sweep(
+        verdict, "; ".join(missed) if verdict == CONDITIONALLY else "", edges_of(found, judged)
+    )
     best = {norm: max(means[norm, batch] for batch in batches) for norm in COMPARED}
     loss = {norm: 100 * (best[norm] - means[norm, SMALLEST]) for norm in best}
     return Finding(
@@ -131,14 +143,19 @@ def judge(form: Form, found: Found) -> Finding:
             (norm, *(percent(by_arm.get((norm, batch), [])) for batch in batches))
             for norm in dict.fromkeys(norm for norm, _ in by_arm)
         ),
-        conditions="; ".join(missed) if verdict == CONDITIONALLY else "",
+        conditions=conditions,
         notes=(
             "Synchronized batch norm over replicas is batch norm of the batches of all replicas together, so it has no "
             "runs of its own.",
-            *edge_notes(found, {name_of(arm): (arm, rates_of(arm["batch"])) for arm in arms_of(form)}),
+            *edges_of(found, arms_of(form)),
             *divergence_notes(found, name_of),
         ),
     )
+
+
+def edges_of(found: Found, arms: list[Cell]) -> tuple[str, ...]:
+    """A note on the arms that are best at an edge of their sweep."""
+    return edge_notes(found, {name_of(arm): (arm, rates_of(arm["batch"])) for arm in arms})
 
 
 def name_of(cell: Cell) -> str:
@@ -184,7 +201,7 @@ CLAIM = Claim(
     rule="Does not hold unless, with batches of 2, every seed of layer norm is more accurate than every seed of batch "
     "norm. Holds if also batch norm's mean accuracy with batches of 16 and of 64 (sketch: of 32) is at most a "
     "percentage point below layer norm's, and layer norm's with batches of 2 is at most a point below its best. Holds "
-    "under conditions otherwise. A run that diverged has an accuracy of 0.",
+    "under conditions otherwise. A run that diverged has an accuracy of 0. " + CAPPED,
     refuted_by="Batch norm as accurate as layer norm with batches of 2.",
     literature="Layer norm is robust on MNIST with batches of 4, where batch norm is not (Ba et al. 2016). In "
     "convolutional networks with moderate batches, batch norm does better than layer norm (Ba et al. 2016; Wu & He "

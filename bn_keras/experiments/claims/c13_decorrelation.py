@@ -8,7 +8,15 @@ import tensorflow as tf
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread, written
-from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs, surely_above, tuned_cells
+from bn_keras.experiments.claims.protocol import (
+    CAPPED,
+    divergence_notes,
+    edge_notes,
+    fresh_runs,
+    surely_above,
+    tuned_cells,
+    within_the_sweep,
+)
 from bn_keras.experiments.claims.training import best_accuracy, first_step_at, rounded, train_curve
 from bn_keras.experiments.comparison.figure_style import STYLES, label, legend
 from bn_keras.experiments.training_recipe import training_recipe
@@ -138,6 +146,8 @@ def judge(form: Form, found: Found) -> Finding:
     worse = any(less for *_, less in outcomes.values())
     verdict = HOLDS if all(faster) and not worse else CONDITIONALLY if any(faster) else FAILS
     words = "; ".join(words_of(name, *outcomes[name]) for name in networks)
+    edges = edge_notes(found, {name_of(arm): (arm, RATES[arm["network"]]) for arm in arms_of(form)})
+    verdict, conditions = within_the_sweep(verdict, words if verdict == CONDITIONALLY else "", edges)
     return Finding(
         verdict,
         number="; ".join(
@@ -149,9 +159,8 @@ def judge(form: Form, found: Found) -> Finding:
         columns=("network", "norm", "learning rate", "correlation", "steps to the target", "test accuracy, %",
                  "time of a step, ms"),
         rows=tuple(row(found, network, arm) for network in networks for arm in ARMS),
-        conditions=words if verdict == CONDITIONALLY else "",
-        notes=edge_notes(found, {name_of(arm): (arm, RATES[arm["network"]]) for arm in arms_of(form)})
-        + divergence_notes(found, name_of),
+        conditions=conditions,
+        notes=edges + divergence_notes(found, name_of),
     )  # fmt: skip
 
 
@@ -210,7 +219,7 @@ CLAIM = Claim(
     "fewer steps than every seed of batch norm. The claim holds if whitening passes in every network and batch norm is "
     "not more accurate on the test examples in every seed of any network. It holds under conditions if whitening "
     "passes in some network, and does not hold otherwise. A run that diverged does not set the target and never "
-    "reaches it; its correlation counts as ∞ and its accuracy as 0.",
+    "reaches it; its correlation counts as ∞ and its accuracy as 0. " + CAPPED,
     refuted_by="As many steps with whitened features as with standardized ones.",
     literature="The papers report faster optimization than with batch norm, and more accurate residual networks on "
     "CIFAR-10, CIFAR-100 and ImageNet.",
@@ -223,4 +232,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
+    settings={"norms": OPTIONS, "evaluated": EVALUATED, "examples of the correlation": MEASURED},
 )

@@ -13,6 +13,8 @@ VERDICTS = (HOLDS, CONDITIONALLY, FAILS)
 
 # The settings of one measurement, plain values; its arm, seed and sizes among them.
 Cell = dict[str, object]
+# A cell with this setting is the same measurement in every claim that asks for it.
+SHARED = "shared"
 # What a measurement gives, plain values.
 Values = dict[str, object]
 Load = Callable[..., Data]

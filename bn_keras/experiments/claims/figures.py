@@ -12,19 +12,19 @@ from bn_keras.experiments.comparison.figure_style import FIGURE_LETTERS, SIZE, S
 from bn_keras.lab.plot import INK, tidy
 
 
-def new_figure(form: Form, heading: str, columns: int = 1, height: float = 4.0, **options):
-    """A figure with a heading and its axes in a row; a quick form is labelled as a sketch."""
+def new_figure(form: Form, heading: str, columns: int = 1, height: float = 4.0, rows: int = 1, **options):
+    """A figure with a heading and its axes, row by row; a quick form is labelled as a sketch."""
     figure = matplotlib.figure.Figure(figsize=(WIDTH, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
-    row = figure.subplots(1, columns, squeeze=False, **options)[0]
-    for axes in row:
+    panels = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    for axes in panels:
         tidy(axes)
         axes.tick_params(labelsize=SMALL)
     figure.suptitle(
         wrapped("Sketch: " * form.quick + heading, FIGURE_LETTERS), fontsize=SIZE, color=INK,
         fontweight="bold" if form.quick else "normal",
     )  # fmt: skip
-    return figure, list(row)
+    return figure, list(panels)
 
 
 def draw_spread(

@@ -19,6 +19,10 @@ DROPOUT = 0.2
 WEIGHT_DECAY = 0.005
 FEWER = 5  # times less weight decay
 FASTER = 6  # times faster decay of the learning rate
+WIDTH, BATCH_SIZE = 0.125, 32
+# What changes a run and is not in its cell.
+FIXED = {"width": WIDTH, "batch": BATCH_SIZE, "dropout": DROPOUT, "weight decay": WEIGHT_DECAY, "fewer": FEWER,
+         "faster": FASTER}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,7 @@ class PaperArm:
 
     Attributes:
         norm: `"none"` or `"batch"`; a str.
-        rate: The learning rate, in those of Inception; a float.
+        rate: The learning rate, in those of Inception; a float. `None` for the best one of a sweep of its own.
         changed: Whether the changes of section 4.2.1 that go with batch norm apply: no dropout, a fifth of the weight
             decay, a six times faster decay of the learning rate, and no photometric augmentation; a bool.
         sigmoid: Whether sigmoids stand in the place of ReLU; a bool.
@@ -35,19 +39,20 @@ class PaperArm:
     """
 
     norm: str
-    rate: float
+    rate: float | None
     changed: bool
     sigmoid: bool
     style: ArmStyle
 
 
-INCEPTION, BASELINE, X5 = "Inception", "BN-Baseline", "BN-x5"
+INCEPTION, CHANGED = "Inception", "Inception, changed"
+BASELINE, X5, TUNED = "BN-Baseline", "BN-x5", "BN-Inception, best rate"
 PAPER_ARMS = {
     INCEPTION: PaperArm(NONE, 1, False, False, ArmStyle(VERMILION, "--", "s")),
     "Inception-x5": PaperArm(NONE, 5, False, False, ArmStyle(SKY, (0, (6, 1, 1, 1, 1, 1)), "P")),
-    "Inception, changed": PaperArm(NONE, 1, True, False, ArmStyle(BLACK, (0, (5, 1)), "p")),
-    "Inception-Sigmoid": PaperArm(NONE, 1, False, True, ArmStyle(BLACK, (0, (1, 1)), "X")),
+    CHANGED: PaperArm(NONE, 1, True, False, ArmStyle(BLACK, (0, (5, 1)), "p")),
     BASELINE: PaperArm(BATCH, 1, False, False, ArmStyle(BLUE, "-", "o")),
+    TUNED: PaperArm(BATCH, None, False, False, ArmStyle(BLUE, (0, (1, 1)), "X")),
     X5: PaperArm(BATCH, 5, True, False, ArmStyle(ORANGE, "-.", "^")),
     "BN-x30": PaperArm(BATCH, 30, True, False, ArmStyle(GREEN, (0, (7, 2)), "D")),
     "BN-x5-Sigmoid": PaperArm(BATCH, 5, True, True, ArmStyle(PURPLE, (0, (3, 1, 1, 1)), "v")),
@@ -60,7 +65,7 @@ def train_paper_arm(cell: Cell, load: Callable) -> dict:
     recipe = recipe_of(cell, arm)
     data = load(cell["data"], image_size=cell["image_size"])
     make_network = functools.partial(make_paper_network, sigmoid=arm.sigmoid, dropout=not arm.changed)
-    return train_curve(recipe, data, make_network=make_network, observe=training_seconds, last_step=cell["steps"])
+    return train_curve(recipe, data, make_network=make_network, last_step=cell["steps"])
 
 
 def recipe_of(cell: Cell, arm: PaperArm) -> TrainingRecipe:
@@ -68,19 +73,14 @@ def recipe_of(cell: Cell, arm: PaperArm) -> TrainingRecipe:
     digits = cell["data"] == "digits"
     # Digits are gray and small, and they must not be mirrored.
     augment = () if digits else ("flip",) if arm.changed else ("flip", "contrast", "brightness")
-    size = {"options": {"depth": 5}} if cell["network"] == "mlp_relu_deep" else {"width": 0.125}
+    size = {"options": {"depth": 5}} if cell["network"] == "mlp_relu_deep" else {"width": WIDTH}
     return TrainingRecipe(
         preset=cell["network"], **size, data=cell["data"], image_size=cell["image_size"], norm=norm_of(cell),
-        optimizer="momentum", learning_rate=cell["learning_rate"], schedule="exponential", batch_size=32,
+        optimizer="momentum", learning_rate=cell["learning_rate"], schedule="exponential", batch_size=BATCH_SIZE,
         weight_decay=WEIGHT_DECAY / FEWER if arm.changed else WEIGHT_DECAY, augment=augment,
-        steps=cell["steps"] * (1 if arm.changed else FASTER), evaluate_every=cell["steps"] // 30,
+        steps=cell["steps"] * (1 if arm.changed else FASTER), evaluate_every=cell["steps"] // 40,
         validation_examples=300 if digits else 2_000, evaluation_examples=2_000, seed=cell["seed"],
     )  # fmt: skip
-
-
-def training_seconds(trainer, evaluation) -> dict:
-    """The seconds spent in steps so far."""
-    return {"training_seconds": round(evaluation.seconds, 4)}
 
 
 def make_paper_network(recipe: TrainingRecipe, data: Data, *, sigmoid: bool, dropout: bool) -> keras.Model:

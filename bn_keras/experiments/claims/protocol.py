@@ -1,9 +1,16 @@
 """The protocol of every arm: tune the learning rate, then train with fresh seeds; and what a reader has to know."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bn_keras.experiments.claims.claim import Cell, Found, Values, key_of
+from bn_keras.experiments.claims.claim import CONDITIONALLY, HOLDS, Cell, Found, Values, key_of
+from bn_keras.experiments.claims.figures import spread
 from bn_keras.experiments.claims.training import TUNING_SEED, best_rate, tuning_cells
+
+# How many learning rates a sweep may add at each edge.
+EXTRA = 2
+# A sentence for rules.
+CAPPED = "A claim holds under conditions at most if the best learning rate of an arm that the rule reads is at an edge."
 
 
 def tuned_cells(found: Found, arm: Cell, rates: Sequence[float], seeds: int) -> list[Cell]:
@@ -19,6 +26,37 @@ def tuned_cells(found: Found, arm: Cell, rates: Sequence[float], seeds: int) -> 
     if not found.has(tuning):
         return tuning
     return tuning + fresh_cells(arm, best_rate(found, rates, **arm), seeds)
+
+
+def swept_rates(found: Found, arms: Sequence[Cell], rates: Sequence[float]) -> tuple[float, ...]:
+    """The learning rates that all of these arms try: the planned ones, and more where an arm is best at an edge.
+
+    A sweep grows by half a decade beyond the edge, for all arms alike, and at most `EXTRA` times at each edge.
+
+    Args:
+        found: The measurements so far.
+        arms: The settings of the arms that are compared.
+        rates: The planned learning rates, in ascending order.
+    """
+    rates = tuple(rates)
+    for _ in range(EXTRA):
+        if not found.has(tuning_cells(arms, rates)):
+            break
+        best = {best_rate(found, rates, **arm) for arm in arms}
+        lower = (half_decade_from(rates[0], -1),) if rates[0] in best else ()
+        higher = (half_decade_from(rates[-1], 1),) if rates[-1] in best else ()
+        rates = (*lower, *rates, *higher)
+    return rates
+
+
+def half_decade_from(rate: float, direction: int) -> float:
+    """The next rate of 1, 3, 10, 30 and so on; up for a direction of 1, down for -1.
+
+    >>> half_decade_from(10, 1), half_decade_from(0.003, -1)
+    (30.0, 0.001)
+    """
+    place = round(2 * math.log10(rate)) + direction
+    return float(f"{10 ** (place / 2):.1g}")
 
 
 def fresh_cells(arm: Cell, learning_rate: float, seeds: int) -> list[Cell]:
@@ -50,6 +88,33 @@ def edge_notes(found: Found, sweeps: Mapping[str, tuple[Cell, Sequence[float]]])
         if rate in (min(rates), max(rates)):
             at_edges.append(f"{name} ({rate:g}, the {'lowest' if rate == min(rates) else 'highest'})")
     return (f"The best learning rate lies at an edge of the sweep: {', '.join(at_edges)}.",) if at_edges else ()
+
+
+def within_the_sweep(verdict: str, conditions: str, edges: Sequence[str]) -> tuple[str, str]:
+    """A verdict and its conditions. No claim holds outright while a better rate may lie beyond the sweep.
+
+    >>> within_the_sweep("holds", "", ["The best learning rate lies at an edge of the sweep: without norm."])
+    ('holds under conditions', 'within the swept learning rates')
+    """
+    if verdict == HOLDS and edges:
+        return CONDITIONALLY, "within the swept learning rates"
+    return verdict, conditions
+
+
+def rise_note(name: str, runs: Sequence[Values]) -> str:
+    """A note that says how much a baseline still gains over the last fifth of its steps."""
+    gains = []
+    for run in runs:
+        if not run["diverged_at"]:
+            early = [
+                accuracy
+                for step, accuracy in zip(run["steps"], run["accuracy"], strict=True)
+                if step <= 0.8 * run["steps"][-1]
+            ]
+            gains.append(100 * (max(run["accuracy"]) - max(early)))
+    return (
+        f"Over the last fifth of its steps, {name} gains {spread(gains, '.2f')} points on its best validation accuracy."
+    )
 
 
 def divergence_notes(found: Found, name_of: Callable[[Cell], str]) -> tuple[str, ...]:

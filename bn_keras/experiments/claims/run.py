@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from bn_keras.choices.ranges import is_int
-from bn_keras.experiments.claims.claim import Cell, Claim, Form, Values, key_of, plain
+from bn_keras.experiments.claims.claim import SHARED, Cell, Claim, Form, Values, key_of, plain
 from bn_keras.experiments.claims.stored import Stored, read_to_continue
 from bn_keras.experiments.data import Data, load
 from bn_keras.lab.machine import most_jobs
@@ -86,10 +86,12 @@ def measure_pending(
     others = set(multiprocessing.active_children())
     try:
         while True:
+            share(claims, results, form)
             # A second stage of a claim appears when its first stage is complete.
-            if total != (total := sum(len(claim.cells(form, results[claim.id].found)) for claim in claims)):
-                missing = sum(len(claim.missing(form, results[claim.id].found)) for claim in claims)
-                watcher.begin("measurement", total, total - missing)
+            cells = {work_of(claim, cell) for claim in claims for cell in claim.cells(form, results[claim.id].found)}
+            if total != (total := len(cells)):
+                missing = {work_of(*pair) for pair in next_cells(claims, results, form, [])}
+                watcher.begin("measurement", total, total - len(missing))
             for claim, cell in next_cells(claims, results, form, list(under_way.values())):
                 if len(under_way) == jobs:
                     break
@@ -116,12 +118,27 @@ def measure_pending(
         raise
 
 
+def work_of(claim: Claim, cell: Cell) -> tuple[str, str]:
+    """What tells measurements apart; a shared cell is the same work in every claim."""
+    return "" if SHARED in cell else claim.id, key_of(cell)
+
+
+def share(claims: Sequence[Claim], results: Mapping[str, Stored], form: Form) -> None:
+    """Gives the claims the shared cells that another claim has measured."""
+    pairs = [pair for stored in results.values() for pair in stored.found.pairs.values()]
+    known = {key_of(cell): values for cell, values in pairs if SHARED in cell}
+    for claim in claims if known else ():
+        for cell in claim.missing(form, results[claim.id].found):
+            if key_of(cell) in known:
+                results[claim.id].put(cell, known[key_of(cell)])
+
+
 def next_cells(claims, results, form, under_way):
     """The cells that nobody measures yet, claim by claim."""
-    busy = {(claim.id, key_of(cell)) for claim, cell in under_way}
+    busy = {work_of(claim, cell) for claim, cell in under_way}
     for claim in claims:
         for cell in claim.missing(form, results[claim.id].found):
-            if (claim.id, key_of(cell)) not in busy:
+            if work_of(claim, cell) not in busy:
                 yield claim, cell
 
 

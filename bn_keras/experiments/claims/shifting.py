@@ -6,6 +6,7 @@ from bn_keras.layers import BatchNorm
 
 # The ranges of Santurkar et al. 2018: of a channel's mean and scale, and of an example's deviations from them.
 MEAN, SCALE, SPREAD = 0.5, 1.25, 0.1
+NOISE = {"noise of the mean": MEAN, "noise of the scale": SCALE, "noise of an example": SPREAD}
 
 
 @keras.saving.register_keras_serializable("bn_keras")

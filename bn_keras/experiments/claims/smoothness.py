@@ -16,6 +16,7 @@ CHANGES = ("earlier_layers", "along_gradient", "loss_range")
 STRIDES = (0.5, 1.0, 2.0, 4.0)
 # The kernels at these shares of the depth are looked at when the layers before them are updated.
 DEPTHS = (0.25, 0.5, 1.0)
+FIXED = {"strides": STRIDES, "depths": DEPTHS}
 
 
 def observer(every: int) -> Callable:

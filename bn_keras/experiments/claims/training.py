@@ -3,7 +3,6 @@
 import dataclasses
 import gc
 import math
-import statistics
 from collections.abc import Callable, Sequence
 
 import keras
@@ -100,14 +99,9 @@ def best_rate(found: Found, rates: Sequence[float], **settings) -> float:
     Args:
         found: The measurements, with one tuning run for each rate.
         rates: The learning rates that were tried.
-        **settings: The settings of the arm.
+        **settings: All settings of the arm.
     """
-    runs = {
-        rate: statistics.mean(
-            best_accuracy(values) for _, values in found.where(**settings, learning_rate=rate, seed=TUNING_SEED)
-        )
-        for rate in rates
-    }
+    runs = {rate: best_accuracy(found[settings | {"learning_rate": rate, "seed": TUNING_SEED}]) for rate in rates}
     return max(sorted(runs), key=lambda rate: (runs[rate], -rate))
 
 

@@ -71,7 +71,9 @@ def test_a_run_that_diverged_counts_as_a_miss_and_is_noted():
 
 
 def test_a_best_rate_at_the_edge_is_noted():
-    (note,) = planted(best=1.0).notes
+    finding = planted(best=1.0)
+    assert finding.conditions == "within the swept learning rates"
+    (note,) = finding.notes
     assert "at an edge of the sweep: none with batches of 32 (1, the highest), dropout" in note
     assert "batch norm with batches of 128 and moments of 8 (1, the highest)" in note
 

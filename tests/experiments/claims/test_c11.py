@@ -6,19 +6,21 @@ from bn_keras.experiments import load
 from bn_keras.experiments.claims import c11_batch_size as c11
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form
 from bn_keras.models import norm
-from tests.experiments.claims.filled import filled, run, verdict
+from tests.experiments.claims.filled import filled, run, tuned, verdict
 
 FORM = Form(quick=True)
 HOLDING = {("batch", 2): 0.6, ("batch", 8): 0.85, ("batch", 32): 0.92, ("layer", 2): 0.9, ("layer", 8): 0.9,
            ("layer", 32): 0.89}  # fmt: skip
 
 
-def planted(changes=(), diverged=()):
+def planted(changes=(), diverged=(), edge=()):
     """Runs whose accuracies differ by norm and batch size, and a little by the seed."""
     accuracies = HOLDING | dict(changes)
 
     def values_of(cell):
-        arm = cell["norm"], cell["batch"]
+        arm, rates = (cell["norm"], cell["batch"]), c11.rates_of(cell["batch"])
+        if cell["seed"] == 0:
+            return run(tuned(cell, rates[-1 if arm == edge else 1]))
         return run(None if (*arm, cell["seed"]) in diverged else accuracies[arm] + 0.002 * cell["seed"])
 
     return verdict(c11.CLAIM, FORM, values_of)
@@ -28,6 +30,8 @@ def test_the_claim_holds_where_only_batch_norm_loses_by_small_batches():
     finding = planted()
     assert finding.verdict == HOLDS
     assert "cost batch norm 32.0 points" in finding.because
+    assert planted(edge=("batch", 2)).conditions == "within the swept learning rates"
+    assert planted(edge=("batch", 8)).verdict == HOLDS, "the rule does not read these runs"
 
 
 def test_the_claim_fails_where_batch_norm_is_level_in_one_seed():

@@ -10,8 +10,8 @@ from bn_keras.experiments import DataError, ResultsError
 from bn_keras.experiments.claims.catalog import MODULES, ClaimError, claim_named
 from bn_keras.experiments.claims.claim import CONDITIONALLY, HOLDS, Finding, Form, Found, plain
 from bn_keras.experiments.claims.figures import spread
-from bn_keras.experiments.claims.run import LostProcessError, measure_claims
-from bn_keras.experiments.claims.stored import finding_of, read_claim
+from bn_keras.experiments.claims.run import LostProcessError, measure_claims, next_cells
+from bn_keras.experiments.claims.stored import finding_of, read_claim, read_to_continue
 from bn_keras.lab.watcher import Watcher
 from tests.experiments.claims.planted import CLAIM, die, fail, interrupt, planted
 
@@ -202,3 +202,28 @@ def test_the_names_of_settings_travel_in_the_words_of_an_item(tmp_path):
     watcher.item_begins = told.append
     measure_claims([CLAIM], tmp_path, form=QUICK, watcher=watcher)
     assert re.fullmatch("C8, arm planted, seed 0", told[0])
+
+
+def shared_cells(form, found):
+    return [{"arm": "planted", "seed": 0}, {"shared": "planted", "seed": 3}]
+
+
+def test_a_shared_cell_is_measured_once_for_all_claims(tmp_path):
+    watcher, claims = Recorder(), [planted(cells=shared_cells), planted(id="C9", cells=shared_cells)]
+    results = measure_claims(claims, tmp_path, form=QUICK, watcher=watcher)
+    assert watcher.told == [(3, 0), "end", "end", "end"]
+    shared = [results[name].found[{"shared": "planted", "seed": 3}] for name in ("C8", "C9")]
+    assert shared[0] == shared[1]
+    assert shared[0]["square"] == 9
+    (tmp_path / "C9.json").unlink()
+    again = Recorder()
+    measure_claims(claims, tmp_path, form=QUICK, watcher=again, resume=True)
+    assert again.told == [(2, 1), "end"], "a claim takes what another one has stored"
+
+
+def test_a_shared_cell_that_is_under_way_for_one_claim_is_not_begun_for_another(tmp_path):
+    claims = [planted(cells=shared_cells), planted(id="C9", cells=shared_cells)]
+    results = {claim.id: read_to_continue(claim, QUICK, tmp_path, resume=False) for claim in claims}
+    own, shared = shared_cells(None, None)
+    under_way = [(claims[0], own), (claims[0], shared)]
+    assert [(claim.id, cell) for claim, cell in next_cells(claims, results, QUICK, under_way)] == [("C9", own)]

@@ -5,7 +5,7 @@ import pytest
 
 from bn_keras.experiments import load
 from bn_keras.experiments.claims.claim import Found
-from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs
+from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs, rise_note, swept_rates
 from bn_keras.experiments.claims.training import last_trainer, train_curve, trainer_of
 from bn_keras.experiments.claims.two_arms import build_sigmoid_network, words_of_arm
 from bn_keras.experiments.network import build_network
@@ -74,3 +74,36 @@ def test_notes_name_rates_at_the_edge_and_runs_that_diverged():
     found = Found((cell, planted_curve(diverged=cell["seed"] != 2)) for cell in cells)
     assert divergence_notes(found, words_of_arm) == ("2 of 3 runs diverged: without norm at 3 (seeds 0, 1).",)
     assert len(fresh_runs(found, norm="none")) == 2
+
+
+def swept(best, rates=(0.1, 1.0, 10.0)):
+    """The rates after all tuning that a sweep asks for; `best` holds the best rate of each arm."""
+    arms, found = [{"norm": arm} for arm in best], Found()
+    for _ in range(9):
+        grown = swept_rates(found, arms, rates)
+        cells = [arm | {"learning_rate": rate, "seed": 0} for arm in arms for rate in grown]
+        found = Found(
+            (cell, planted_curve(0.9 - abs(np.log10(cell["learning_rate"] / best[cell["norm"]])) / 10))
+            for cell in cells
+        )
+    return grown
+
+
+@pytest.mark.parametrize(
+    ("none", "batch", "rates"),
+    [
+        (1.0, 1.0, (0.1, 1.0, 10.0)),
+        (1.0, 10.0, (0.1, 1.0, 10.0, 30.0)),  # one arm at an edge: one more rate for both
+        (1.0, 30.0, (0.1, 1.0, 10.0, 30.0, 100.0)),
+        (1.0, 1e6, (0.1, 1.0, 10.0, 30.0, 100.0)),  # never more than two
+        (0.001, 10.0, (0.01, 0.03, 0.1, 1.0, 10.0, 30.0)),
+    ],
+)
+def test_a_sweep_grows_beyond_an_edge_for_all_arms(none, batch, rates):
+    assert swept({"none": none, "batch": batch}) == rates
+
+
+def test_a_note_says_what_a_baseline_still_gains():
+    flat, rising = planted_curve(0.9, reached_at=0.5), planted_curve(0.9, reached_at=0.9)
+    assert "the net gains 0.00 (0.00–80.00) points" in rise_note("the net", [flat, flat, rising])
+    assert "–" in rise_note("the net", [planted_curve(diverged=True)])
