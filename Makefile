@@ -10,7 +10,7 @@ NOTEBOOKS ?= on
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help demo test check bench accuracy folding recalibration serving surgery replicas throughput weights zoo docs notebooks test-oldest clean
+.PHONY: help demo test check bench accuracy folding recalibration serving surgery replicas throughput weights zoo claims docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +62,13 @@ weights: $(VENV)/.lab  ## train what is missing of the weights in bn_keras/model
 zoo: $(VENV)/.lab  ## make the runs that are missing in models/, which takes hours, and write its pages
 	$(BIN)/python -m bn_keras.experiments.comparison.zoo $(data_dir)
 	$(BIN)/bn-keras page zoo
+	$(BIN)/bn-keras page speedups
+
+claims: $(VENV)/.lab  ## measure every claim about normalization, which takes 90 minutes, and write their page
+	$(BIN)/bn-keras claims --images cifar10_jpeg $(data_dir) --out claims --resume
+	cp claims/C*.json bn_keras/experiments/claims/results/
+	$(BIN)/bn-keras page claims
+	$(BIN)/bn-keras page verdicts
 
 # A failing cell of a notebook and a broken link are errors. Executed notebooks are kept until their code changes.
 docs: $(VENV)/.docs  ## the documentation site: docs/_build/html/index.html; NOTEBOOKS=off runs no notebooks
@@ -78,7 +85,7 @@ test-oldest:  ## all tests on the oldest supported TensorFlow and Keras, in .ven
 	$(MAKE) test VENV=.venv-oldest PINS="tensorflow==2.18.0 keras==3.6.0 tensorflow-metadata==1.17.1"
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-oldest demo comparison build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest demo comparison claims build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # One mark per extra: made again when what is to be installed changes.
 $(VENV)/.lab: extras := lab

@@ -1,4 +1,4 @@
-"""The benchmark's page and pictures, and the README's performance table, all from the stored results alone."""
+"""The benchmark's page and pictures, and the table of docs/performance.md, all from the stored results alone."""
 
 import statistics
 
