@@ -29,10 +29,28 @@ def test_words_for_make_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)]+)\)", TEXT[page]):
-        assert link.startswith("https://") or (ROOT / link).exists(), link
+        if not link.startswith("https://"):
+            path, _, heading = link.partition("#")
+            assert (ROOT / path).exists(), link
+            assert not heading or heading in headings(ROOT / path), link
+
+
+def headings(path):
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
 def test_commands_and_options_exist():
-    for name, rest in re.findall(r"^bn-keras (\w+)(.*)$", TEXT["README.md"], re.MULTILINE):
+    commands = re.findall(r"bn-keras ([a-z]+)([^`#\n]*)", TEXT["README.md"])
+    assert {name for name, _ in commands} >= {"claims", "compare", "export"}
+    for name, rest in commands:
         known = {option for each in cli.cli.commands[name].params for option in each.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known
+
+
+def test_a_reader_needs_two_minutes():
+    """Two screens, with the installation on the first one."""
+    lines = TEXT["README.md"].splitlines()
+    assert len(lines) <= 120
+    assert lines.index("## Install") < 20
