@@ -216,7 +216,18 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def summarize(comparison: Comparison) -> str:
-    """A comparison in a few lines: the target, a verdict for each arm, and the doubts."""
+    """States a comparison in a few lines: the target, a verdict for each arm, and the doubts.
+
+    Args:
+        comparison: A `Comparison`.
+
+    Returns:
+        Str of several lines.
+
+    >>> from bn_keras.experiments import read_comparison
+    >>> print(summarize(read_comparison("models/mlp_sigmoid/mnist")).splitlines()[0][:25])
+    mlp_sigmoid on mnist. Tar
+    """
     doubts = [f"Note: {note}" for note in notes(comparison)]
     return "\n".join([f"{title(comparison)}. {target_line(comparison)}", *verdicts(comparison), *doubts])
 
