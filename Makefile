@@ -10,7 +10,7 @@ NOTEBOOKS ?= on
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help demo test check bench accuracy folding recalibration serving surgery replicas throughput weights zoo claims docs notebooks test-oldest clean
+.PHONY: help demo test test-fast check bench accuracy folding recalibration serving surgery replicas throughput weights zoo claims docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,6 +23,9 @@ demo: $(VENV)/.lab  ## sketch what batch norm does to two networks on real digit
 test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
 	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/properties
 	$(BIN)/pytest tests/properties
+
+test-fast: $(VENV)/.dev  ## the first case of each quick test, in a minute and a half
+	$(BIN)/pytest --fast --numprocesses auto --dist loadfile --ignore tests/properties
 
 check: $(VENV)/.dev  ## style and types, without changing anything
 	$(BIN)/ruff check .

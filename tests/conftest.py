@@ -18,6 +18,23 @@ collected_at = [0]  # the memory in bytes after the last collection
 collect_ignore = ["drop_in.py"]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="run the first case of each test, and no test marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--fast"):
+        return
+    first, others, seen = [], [], set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        chosen = function not in seen and not item.get_closest_marker("slow")
+        (first if chosen else others).append(item)
+        seen.add(function)
+    config.hook.pytest_deselected(items=others)
+    items[:] = first
+
+
 @pytest.fixture
 def random():
     return np.random.default_rng(0)

@@ -55,6 +55,7 @@ def place(folder, format, name="exported"):
     return folder / (name + formats.FORMATS[format].suffix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [False, True], ids=["as it is", "folded"])
 def test_a_saved_model_of_a_trained_network(network, digits, tmp_path, fold):
     before, images, told = network.get_weights(), digits.test.inputs[:50], []
@@ -95,6 +96,7 @@ def test_inputs_and_outputs_have_names(format, tmp_path):
     assert made.largest_difference < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["tflite", ONNX])
 def test_a_folded_network_for_other_runtimes(network, format, tmp_path):
     made = export.export(network, place(tmp_path, format), format=format, fold=True, preprocessing="tf", report=None)
@@ -214,6 +216,7 @@ def workers(count, *arguments):
         yield start(arguments, env=os.environ | {"TF_CONFIG": json.dumps(place)})
 
 
+@pytest.mark.slow
 def test_a_model_of_replicas_is_served_without_them(tmp_path):
     """On two devices of one process, and on two workers, both at the same time."""
     folders = [tmp_path / "devices", tmp_path / "workers"]

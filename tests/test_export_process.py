@@ -70,6 +70,7 @@ def test_other_threads_are_heard_during_an_export(format, tmp_path, caplog, caps
     assert len(caplog.records) == len(logged), "and nothing that the libraries log"
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_a_new_process_finds_the_outputs_of_the_model(format, tmp_path):
     assert export(small(), place(tmp_path, format), format=format, report=None).largest_difference < 1e-5
@@ -136,6 +137,7 @@ export(small(), sys.argv[4], format=sys.argv[5], report=None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "name", "format", "suffix"),
     [("check", "SERVED", "saved_model", ""), ("formats", "CONVERT", "tflite", ".tflite")],

@@ -76,6 +76,7 @@ def test_a_lesson_ends_with_exercises_and_hidden_answers(path):
     assert answers.rstrip().endswith("</details>")
 
 
+@pytest.mark.slow
 @every(NOTEBOOKS)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel shows pictures in the notebook, as Jupyter does

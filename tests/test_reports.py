@@ -70,6 +70,7 @@ def look_at(page, width, scheme):
     page.emulate_media(color_scheme=scheme)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_a_page_fits_and_loads_nothing(rendering, width, scheme):
     look_at(rendering.page, width, scheme)

@@ -24,6 +24,7 @@ def benchmark(tmp_path_factory):
     return out, *typed("bench", *QUICK, "--group", "batch-eager", "--group", "layer", "--out", out)
 
 
+@pytest.mark.slow
 def test_it_prints_the_tables_and_writes_everything(benchmark):
     out, code, printed = benchmark
     assert code == 0, printed
@@ -99,6 +100,7 @@ def test_the_groups_are_in_the_help():
     assert "batch-float32: Batch norm, training step, float32." in re.sub(r"\s+", " ", printed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     command = [sys.executable, "-m", "bn_keras", "bench", "--rounds", "3", "--peer", "fused_op"]
     command += ["--out", str(tmp_path)]

@@ -12,6 +12,8 @@ from bn_keras.cli import cli
 from tests.cli.runner import typed
 from tests.processes import run_process
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 LAB = ("rich", "matplotlib", "sklearn", "tensorflow_datasets")
 # Keras itself imports rich, so it is hidden after Keras is loaded.

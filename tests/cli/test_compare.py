@@ -17,6 +17,8 @@ from bn_keras.experiments.comparison import step_cost
 from tests.cli.runner import typed
 from tests.experiments.comparison import made_up
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--steps", "40", "--width", "0.2", "--rates", "0.1,1"]
 
 

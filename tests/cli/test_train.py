@@ -24,6 +24,7 @@ def training_run(tmp_path_factory):
     return out, *typed(*TINY, "--norm", "layer", "--out", out)
 
 
+@pytest.mark.slow
 def test_it_prints_the_data_each_evaluation_and_where_the_model_is(training_run):
     out, code, printed = training_run
     assert code == 0
@@ -71,6 +72,7 @@ def test_options_of_a_preset(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["recipe"]["options"] == {"depth": 2, "units": 8}
 
 
+@pytest.mark.slow
 def test_epochs_are_passes_over_the_training_examples(tmp_path):
     code, printed = typed("train", "mlp_sigmoid", "--epochs", "2", "--batch-size", "100", "--out", tmp_path)
     assert code == 0, printed
@@ -82,6 +84,7 @@ def test_epochs_are_passes_over_the_training_examples(tmp_path):
     assert (recipe["steps"], recipe["evaluate_every"]) == (21, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "steps", "every", "words"),
     [
@@ -99,6 +102,7 @@ def test_epochs_with_other_lengths(tmp_path, arguments, steps, every, words):
     assert words in " ".join(printed.split())
 
 
+@pytest.mark.slow
 def test_validation_examples_and_a_gain(tmp_path):
     arguments = ("--validation-examples", "300", "--initial-gain", "2", "--out", tmp_path)
     code, printed = typed("train", "mlp_sigmoid", "--width", "0.1", "--epochs", "1", *arguments)
@@ -110,6 +114,7 @@ def test_validation_examples_and_a_gain(tmp_path):
     assert re.search(r"Validation accuracy \d+\.\d+% after 18 steps", " ".join(printed.split()))
 
 
+@pytest.mark.slow
 def test_a_folder_of_images(tmp_path):
     random = np.random.default_rng(0)
     for part, count in (("train", 8), ("test", 4)):
@@ -126,6 +131,7 @@ def test_a_folder_of_images(tmp_path):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["data"]["skipped"] == 1
 
 
+@pytest.mark.slow
 def test_divergence_is_a_failure_with_advice(tmp_path):
     code, printed = typed("train", "inception_small", "--width", "0.1", "--norm", "none", "--learning-rate", "1e5",
                           "--steps", "4", "--out", tmp_path)  # fmt: skip

@@ -76,6 +76,7 @@ def test_it_is_the_transpose_of_reverse_mode(random, case, training, op_by_op):
             close(derivative, difference, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("traced", "case", "training"),
     [(traced, *mode) for traced in (False, True) for mode in DISTINCT_MODES if traced or mode[0].name not in LONG],
@@ -150,6 +151,7 @@ def both(cases, implementation):
     return [pytest.param(case, implementation, id=f"{implementation}-{case}") for case in cases]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("float64", "implementation"),
     both([case for case in EXPLICIT if not case.needs_the_kernel], "single ops")

@@ -139,6 +139,7 @@ def result():
     return results_of([start(["-m", "tests.experiments.make_strategies"], env=environment)], seconds=90)[0]
 
 
+@pytest.mark.slow
 def test_a_worker_that_never_joins_is_named(result):
     (said,) = result["said"]
     first, other = re.fullmatch(r"worker 0 at (localhost:\d+) waits up to 0.5 s for worker 1 at (.*)", said).groups()

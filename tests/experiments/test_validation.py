@@ -42,6 +42,7 @@ def test_data_that_are_split_already_are_taken_as_they_are(digits):
     assert accuracies(Trainer(recipe, digits.with_validation(300))) == accuracies(Trainer(recipe, digits))
 
 
+@pytest.mark.slow
 def test_a_stored_run_has_the_test_accuracy_of_the_trained_model(digits, tmp_path):
     results = train(recipe_of(validation_examples=300), tmp_path / "held", data=digits)
     assert results["recipe"]["validation_examples"] == 300
@@ -89,6 +90,7 @@ class Stop(Watcher):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stored_before_these_fields_resumes(digits, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(recipe_of(), tmp_path, data=digits, watcher=Stop())

@@ -65,6 +65,7 @@ def test_surgery_after_surgery(order, random, tmp_path):
     assert_saved(model, x, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["theirs", "ours"])
 def test_frozen_statistics_outlive_other_surgery_and_a_file(norm, random, tmp_path):
     """γ and β of frozen batch norms go on training, their statistics do not."""

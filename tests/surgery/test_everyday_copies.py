@@ -64,6 +64,7 @@ def test_a_normalization_with_an_axis_and_its_inverse(change, random, tmp_path):
     assert_change(change, model, data[:4].astype("float32"), tmp_path)
 
 
+@pytest.mark.slow
 def test_efficientnet_with_weights_from_a_file(change, random, tmp_path):
     settings = {"input_shape": (32, 32, 3), "classes": 3, "classifier_activation": None}
     trained = keras.applications.EfficientNetB0(weights=None, **settings)
@@ -115,6 +116,7 @@ def test_layers_that_make_layers_in_build(change, block, random, tmp_path):
     assert_change(change, model, random.normal(size=(3, 5, 6)).astype("float32"), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BertBackbone", "GPT2Backbone"])
 def test_a_transformer_of_keras_hub(name, random, tmp_path):
     hub = pytest.importorskip("keras_hub", minversion="0.32")

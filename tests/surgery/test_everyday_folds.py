@@ -163,6 +163,7 @@ def two_norms(norm):
     return keras.Sequential([keras.Input((3,)), *row, layers.Dense(2)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [KERAS_BATCH_NORM, BatchNorm], ids=["theirs", "ours"])
 def test_recalibration_in_one_pass_over_batches_of_one(norm, random):
     """A batch of one has no variance, so the deeper norm sees a constant: right or refused, and right in two passes."""

@@ -265,6 +265,7 @@ def branches(norm):
     return keras.Model(x, norm(name="last")(a * b))
 
 
+@pytest.mark.slow
 def test_the_report(capsys):
     model = branches(BatchNorm)
     model.get_layer("a").moving_mean.assign(X.mean(0) + 2 * X.std(0))
@@ -369,6 +370,7 @@ def test_a_model_of_another_type():
         silent(BatchNorm(), X)
 
 
+@pytest.mark.slow
 def test_two_replicas():
     """Each replica's shard is a batch, or a part of one if the layer is synchronized; one shard is empty."""
     result = script_result("tests.surgery.recalibrate_replicas")

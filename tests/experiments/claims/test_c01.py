@@ -158,6 +158,7 @@ def test_the_changes_of_section_4_2_reach_the_network_and_the_recipe(name):
     assert network.output_shape == (None, 10)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_arm_ends_before_its_slow_schedule():
     cell = paper_arm(Form(quick=True), "BN-Baseline") | {"learning_rate": 0.03, "seed": 1, "steps": 40}
     curve = CLAIM.measure(cell, lambda name, **options: load(name))

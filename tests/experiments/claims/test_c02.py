@@ -53,6 +53,7 @@ def test_a_note_says_that_the_sweep_ended_first_and_what_diverged():
     assert "without norm at 10 (seeds 0, 1, 2)" in notes
 
 
+@pytest.mark.slow
 def test_a_network_without_norm_diverges_at_a_large_rate_and_learns_at_a_small_one():
     cell = next(cell for cell in CLAIM.cells(Form(quick=True), None) if cell["norm"] == "none") | {"steps": 80}
     load_digits = lambda name, **options: load(name)  # noqa: E731

@@ -78,6 +78,7 @@ def test_the_worst_seeds_decide_about_an_effect(none, batch, words):
     assert effect({"none": none, "batch": batch}) == words
 
 
+@pytest.mark.slow
 def test_a_sigmoid_network_learns_with_batch_norm():
     cell = {"shared": "section 4.1", "network": "mlp_sigmoid", "data": "digits", "norm": "batch", "steps": 100,
             "learning_rate": 1.0, "seed": 1}  # fmt: skip

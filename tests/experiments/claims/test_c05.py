@@ -113,6 +113,7 @@ def test_few_examples_leave_validation_and_test_as_they_are():
     np.testing.assert_array_equal(few.validation.inputs, whole.with_validation(300).validation.inputs)
 
 
+@pytest.mark.slow
 def test_a_cell_trains():
     arm = {"data": "digits", "arm": "batch norm", "batch": 32, "group": 8, "learning_rate": 0.03, "seed": 1}
     values = c05.measure(arm | {"examples": 256, "validation": 300, "epochs": 6, "units": 64}, load)

@@ -246,6 +246,7 @@ def test_gradients_are_looked_at_every_so_many_steps_and_a_change_without_a_numb
     assert list(first.values()) == [None, 1.0, math.inf, math.inf]
 
 
+@pytest.mark.slow
 def test_a_cell_trains_and_is_looked_at():
     arm = c07.arms_of(FORM)["shifting"] | {"learning_rate": 0.1, "seed": 1, "steps": 60}
     values = c07.measure(arm, load)

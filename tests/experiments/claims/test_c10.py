@@ -94,6 +94,7 @@ def trainer():
     return trainer
 
 
+@pytest.mark.slow
 def test_recalibration_gives_the_moments_of_the_first_layer_in_numpy(trainer):
     new = population.recalibrated(trainer, 600)
     images = trainer.data.train.inputs[:600].astype("float32")

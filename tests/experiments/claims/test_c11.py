@@ -104,6 +104,7 @@ def test_every_norm_tries_the_same_rates():
     assert all(rates["batch", batch] == rates["layer", batch] == c11.rates_of(batch) for batch in (2, 8, 32))
 
 
+@pytest.mark.slow
 def test_a_cell_trains():
     (arm,) = [arm for arm in c11.arms_of(FORM) if (arm["norm"], arm["batch"]) == ("layer", 32)]
     values = c11.measure(arm | {"learning_rate": 0.07, "seed": 1}, load)

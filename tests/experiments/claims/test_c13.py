@@ -99,6 +99,7 @@ def test_whitening_takes_the_correlation_out_of_the_features_of_a_network():
     assert found["decorrelated", 1] < 0.5 * found["batch", 1]
 
 
+@pytest.mark.slow
 def test_a_cell_trains():
     (network,) = c13.networks_of(QUICK)
     values = c13.measure(network | {"norm": "batch", "learning_rate": 0.3, "seed": 1, "steps": 40}, load)

@@ -85,6 +85,7 @@ def test_all_stages_are_measured_stored_and_counted(tmp_path):
     assert again.seconds >= 0
 
 
+@pytest.mark.slow
 def test_several_processes_measure_the_same_values_as_one(tmp_path):
     results = measure_claims([CLAIM], tmp_path, form=QUICK, jobs=2)["C8"]
     assert stored_squares(tmp_path) == {0: 0, 1: 1, 2: 4}
@@ -170,6 +171,7 @@ def test_an_error_names_its_cell_and_the_finished_cells_are_kept(tmp_path):
     assert stored_squares(tmp_path) == {0: 0, 1: 1, 2: 4}
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_reported_with_what_to_do(tmp_path):
     with pytest.raises(LostProcessError, match=r"A process died .* seed 1.*Continue with --resume and fewer --jobs"):
         measure_claims([planted(measure=die)], tmp_path, form=QUICK, jobs=2)

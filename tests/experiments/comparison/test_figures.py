@@ -35,6 +35,7 @@ def few_levels(monkeypatch):
     monkeypatch.setattr(figure_targets, "LEVELS", 8)
 
 
+@pytest.mark.slow
 def test_draw_writes_the_same_bytes_again_and_others_for_another_comparison(tmp_path):
     drawn = comparison(**SMALL)
     first = draw(drawn, tmp_path / "new" / "folder")
