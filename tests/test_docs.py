@@ -79,7 +79,7 @@ def test_options_of_the_command_exist(name):
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_commands_of_a_page_exist(page):
     for name, rest in re.findall(r"^bn-keras (\w+)(.*)$", text_of(page), re.MULTILINE):
-        known = {option for each in cli.cli.commands[name].params for option in each.opts}
+        known = {option for each in cli.cli.commands[name].params for option in each.opts} | {"--help"}
         assert set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) <= known, f"bn-keras {name}{rest}"
 
 
