@@ -21,7 +21,8 @@ from bn_keras.layers import (
 )
 
 # Loading a file that surgery has changed, or a preset with layers of its own, needs their classes.
-from bn_keras import models, surgery  # isort: skip
+import bn_keras.models as models  # isort: skip
+import bn_keras.surgery as surgery  # isort: skip
 
 __all__ = [
     "Affine",
