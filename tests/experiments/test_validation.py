@@ -108,10 +108,9 @@ def test_a_run_that_was_stored_before_these_fields_resumes(digits, tmp_path):
     assert [row["accuracy"] for row in resumed["evaluations"]] == [row["accuracy"] for row in whole["evaluations"]]
 
 
-def test_a_network_without_kernels_has_no_gain(digits, monkeypatch):
+def test_a_network_without_kernels_has_no_gain(digits):
     class Bare:
         weights = ()
 
-    monkeypatch.setattr("bn_keras.experiments.trainer.build_network", lambda recipe, data: Bare())
     with pytest.raises(RecipeError, match="`initial_gain` must be 1 for 'mlp_sigmoid', which has no kernels"):
-        first_weights(recipe_of(initial_gain=2.0), digits)
+        first_weights(recipe_of(initial_gain=2.0), digits, lambda recipe, data: Bare())
