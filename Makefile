@@ -24,7 +24,7 @@ test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
 	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/properties
 	$(BIN)/pytest tests/properties
 
-test-fast: $(VENV)/.dev  ## the first case of each quick test, in a minute and a half
+test-fast: $(VENV)/.dev  ## the first case of each quick test, while you edit
 	$(BIN)/pytest --fast --numprocesses auto --dist loadfile --ignore tests/properties
 
 check: $(VENV)/.dev  ## style and types, without changing anything
@@ -67,7 +67,7 @@ zoo: $(VENV)/.lab  ## make the runs that are missing in models/, which takes hou
 	$(BIN)/bn-keras page zoo
 	$(BIN)/bn-keras page speedups
 
-claims: $(VENV)/.lab  ## measure every claim about normalization, which takes 90 minutes, and write their page
+claims: $(VENV)/.lab  ## measure every claim about normalization, which takes hours of a core, and write their page
 	$(BIN)/bn-keras claims --images cifar10_jpeg $(data_dir) --out claims --resume
 	cp claims/C*.json bn_keras/experiments/claims/results/
 	$(BIN)/bn-keras page claims
