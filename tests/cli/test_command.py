@@ -137,6 +137,8 @@ def test_presets_shows_the_card_of_one():
 
 
 def test_another_backend_is_refused():
-    code, _, errors = without([], "keras.backend.backend = lambda: 'jax'; import bn_keras")
-    assert code == 1
-    assert "ImportError: bn_keras needs Keras to run on TensorFlow, but the Keras backend is 'jax'." in errors
+    other = "keras.backend.backend = lambda: 'jax'; "
+    for use in ("sys.argv[0] = 'program'; import bn_keras", "import bn_keras; bn_keras.BatchNorm"):
+        code, _, errors = without([], other + use)
+        assert code == 1
+        assert "ImportError: bn_keras needs Keras to run on TensorFlow, but the Keras backend is 'jax'." in errors

@@ -164,12 +164,12 @@ def read_until(descriptor, pattern, seconds):
 
 def test_ctrl_c_on_a_terminal_keeps_what_is_finished(tmp_path):
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "bn_keras", "compare", "--out", str(tmp_path), "--steps", "2000"]
+    command = [sys.executable, "-m", "bn_keras", "compare", "--out", str(tmp_path), "--steps", "1000"]
     wide = os.environ | {"COLUMNS": "160"}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=wide)
     try:
         os.close(theirs)
-        shown = read_until(ours, r"run 3 of 16: none, lr [^\r]*seed 0, +\d+\.\d+%", 120)
+        shown = read_until(ours, r"run 3 of 16: none, lr [^\r]*seed 0, +\d+\.\d+%", 300)
         assert re.search(r"\d+ %  left.*\d+:\d\d:\d\d", shown, re.DOTALL), "a bar with the time left"
         process.send_signal(signal.SIGINT)
         shown = read_until(ours, "Interrupted", 60)

@@ -77,7 +77,7 @@ def test_results_that_are_missing_or_unfinished(zoo, tmp_path):
     ("arguments", "words"),
     [
         (["foldng"], "Unknown page 'foldng'. Did you mean 'folding'?"),
-        (["x"], "Unknown page 'x'. Pages: accuracy, benchmark, folding,"),
+        (["x"], "Unknown page 'x'. Pages: accuracy, benchmark, claims,"),
         (["--quick"], "go with the NAME of a page"),
         (["folding"], "uses docs/folding.md in a clone of the repository"),
         (["zoo", "--out", "pages"], "uses models in a clone of the repository"),
