@@ -38,7 +38,7 @@ def claim_named(name: str) -> Claim:
         ClaimError: For another name.
 
     >>> claim_named("c12").title
-    "Layer norm ignores the scale of its input, and trains as it infers"
+    'Layer norm ignores the scale of its input, and trains as it infers'
     """
     if name.upper() not in MODULES:
         near = difflib.get_close_matches(name.upper(), MODULES, n=1)
