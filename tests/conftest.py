@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(config, items):
     items[:] = first
 
 
+def pytest_collection_finish():
+    """The modules of TensorFlow are half a million objects: no garbage collection has to look at them again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def random():
     return np.random.default_rng(0)

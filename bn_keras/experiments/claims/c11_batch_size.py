@@ -27,7 +27,7 @@ GROUPS = 4
 MOMENTUM = 0.9
 RENORM_CLIPPING = {"rmax": 3.0, "rmin": 1 / 3, "dmax": 5.0}
 # Learning rates for batches of 64; that of other batches is scaled by the square root of their size.
-RATES = (0.01, 0.03, 0.1, 0.3)
+QUICK_RATES, RATES = (0.01, 0.03, 0.1, 0.3), (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 # An accuracy counts so many examples at most, as batches of 2 take long enough.
 EVALUATED = 4_000
 # Batch norm is level up to this difference of two mean accuracies.
@@ -62,9 +62,9 @@ def arms_of(form: Form) -> list[Cell]:
     ]
 
 
-def rates_of(batch: int) -> list[float]:
+def rates_of(form: Form, batch: int) -> list[float]:
     """The learning rates that every norm tries with a batch size."""
-    return [float(f"{rate * (batch / 64) ** 0.5:.3g}") for rate in RATES]
+    return [float(f"{rate * (batch / 64) ** 0.5:.3g}") for rate in (QUICK_RATES if form.quick else RATES)]
 
 
 def cells(form: Form, found: Found) -> list[Cell]:
@@ -73,7 +73,7 @@ def cells(form: Form, found: Found) -> list[Cell]:
     return [
         cell
         for arm in arms_of(form)
-        for cell in tuned_cells(found, arm, rates_of(arm["batch"]), seeds.get(arm["norm"], 3))
+        for cell in tuned_cells(found, arm, rates_of(form, arm["batch"]), seeds.get(arm["norm"], 3))
     ]
 
 
@@ -126,7 +126,7 @@ def judge(form: Form, found: Found) -> Finding:
     verdict = FAILS if not worse else CONDITIONALLY if missed else HOLDS
     judged = [arm for arm in arms_of(form) if arm["norm"] in COMPARED and arm["batch"] in (SMALLEST, *moderate(form))]
     verdict, conditions = within_the_sweep(
-        verdict, "; ".join(missed) if verdict == CONDITIONALLY else "", edges_of(found, judged)
+        verdict, "; ".join(missed) if verdict == CONDITIONALLY else "", edges_of(form, found, judged)
     )
     best = {norm: max(means[norm, batch] for batch in batches) for norm in COMPARED}
     loss = {norm: 100 * (best[norm] - means[norm, SMALLEST]) for norm in best}
@@ -147,15 +147,15 @@ def judge(form: Form, found: Found) -> Finding:
         notes=(
             "Synchronized batch norm over replicas is batch norm of the batches of all replicas together, so it has no "
             "runs of its own.",
-            *edges_of(found, arms_of(form)),
+            *edges_of(form, found, arms_of(form)),
             *divergence_notes(found, name_of),
         ),
     )
 
 
-def edges_of(found: Found, arms: list[Cell]) -> tuple[str, ...]:
+def edges_of(form: Form, found: Found, arms: list[Cell]) -> tuple[str, ...]:
     """A note on the arms that are best at an edge of their sweep."""
-    return edge_notes(found, {name_of(arm): (arm, rates_of(arm["batch"])) for arm in arms})
+    return edge_notes(found, {name_of(arm): (arm, rates_of(form, arm["batch"])) for arm in arms})
 
 
 def name_of(cell: Cell) -> str:

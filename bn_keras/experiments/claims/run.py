@@ -17,6 +17,10 @@ from bn_keras.lab.machine import most_jobs
 from bn_keras.lab.one_thread import start_worker
 from bn_keras.lab.watcher import Watcher
 
+# TensorFlow keeps the gradient functions of each network that it has traced, so that a process grows by some megabytes
+# per cell. New processes take over after so many cells.
+CELLS_PER_PROCESS = 100
+
 
 class LostProcessError(Exception):
     """A process that measured a cell has died."""
@@ -65,9 +69,10 @@ def measure_claims(
     pending = [claim for claim in claims if claim.missing(form, results[claim.id].found)]
     for name in sorted({name for claim in pending for name in claim.data(form)}):
         load(name, data_dir)
-    if pending:
+    while pending:
         with make_executor(jobs) as executor:
             measure_pending(pending, results, form, executor, jobs, data_dir, watcher)
+        pending = [claim for claim in pending if claim.missing(form, results[claim.id].found)]
     return results
 
 
@@ -80,8 +85,8 @@ def measure_pending(
     data_dir: str | os.PathLike | None,
     watcher: Watcher,
 ) -> None:
-    """Keeps `jobs` cells under way until no claim misses any."""
-    total = 0
+    """Keeps `jobs` cells under way until no claim misses any, or until the processes have done their share."""
+    total, left = 0, jobs * CELLS_PER_PROCESS
     under_way: dict[concurrent.futures.Future, tuple[Claim, Cell]] = {}
     others = set(multiprocessing.active_children())
     try:
@@ -93,8 +98,9 @@ def measure_pending(
                 missing = {work_of(*pair) for pair in next_cells(claims, results, form, [])}
                 watcher.begin("measurement", total, total - len(missing))
             for claim, cell in next_cells(claims, results, form, list(under_way.values())):
-                if len(under_way) == jobs:
+                if len(under_way) == jobs or not left:
                     break
+                left -= 1
                 watcher.item_begins(words_of(claim, cell))
                 under_way[executor.submit(measure_cell, claim.measure, cell, data_dir)] = claim, cell
             if not under_way:

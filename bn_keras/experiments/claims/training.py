@@ -1,7 +1,6 @@
 """Training for the claims: one curve per cell, and the choice of a learning rate that all arms share."""
 
 import dataclasses
-import gc
 import math
 from collections.abc import Callable, Sequence
 
@@ -23,8 +22,7 @@ def trainer_of(recipe: TrainingRecipe, data: Data, make_network: Callable = buil
     key = str((same, data.name, data.input_shape, examples_of(data), make_network))
     if key not in last_trainer:
         last_trainer.clear()
-        keras.backend.clear_session()
-        gc.collect()
+        keras.backend.clear_session()  # it collects garbage too
         last_trainer[key] = Trainer(recipe, data, make_network=make_network)
     trainer = last_trainer[key]
     trainer.recipe = recipe

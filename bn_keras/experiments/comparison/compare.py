@@ -1,7 +1,6 @@
 """`compare`: runs what the plan asks for, one stored file per run, until nothing is missing."""
 
 import dataclasses
-import gc
 import json
 import math
 import os
@@ -246,8 +245,7 @@ class Work:
         name = str(dataclasses.replace(training, seed=0))
         if name not in self.trainers:
             self.trainers.clear()
-            keras.backend.clear_session()
-            gc.collect()
+            keras.backend.clear_session()  # it collects garbage too
             self.trainers[name] = Trainer(training, self.data)
         trainer = self.trainers[name]
         trainer.recipe = training

@@ -18,7 +18,7 @@ def planted(changes=(), diverged=(), edge=()):
     accuracies = HOLDING | dict(changes)
 
     def values_of(cell):
-        arm, rates = (cell["norm"], cell["batch"]), c11.rates_of(cell["batch"])
+        arm, rates = (cell["norm"], cell["batch"]), c11.rates_of(FORM, cell["batch"])
         if cell["seed"] == 0:
             return run(tuned(cell, rates[-1 if arm == edge else 1]))
         return run(None if (*arm, cell["seed"]) in diverged else accuracies[arm] + 0.002 * cell["seed"])
@@ -101,7 +101,7 @@ def test_every_norm_tries_the_same_rates():
     rates = {(cell["norm"], cell["batch"]): [] for cell, _ in found.where(seed=0)}
     for cell, _ in found.where(seed=0):
         rates[cell["norm"], cell["batch"]].append(cell["learning_rate"])
-    assert all(rates["batch", batch] == rates["layer", batch] == c11.rates_of(batch) for batch in (2, 8, 32))
+    assert all(rates["batch", batch] == rates["layer", batch] == c11.rates_of(FORM, batch) for batch in (2, 8, 32))
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from bn_keras.experiments import DataError, ResultsError
+from bn_keras.experiments.claims import run
 from bn_keras.experiments.claims.catalog import MODULES, ClaimError, claim_named
 from bn_keras.experiments.claims.claim import CONDITIONALLY, HOLDS, Finding, Form, Found, plain
 from bn_keras.experiments.claims.figures import spread
@@ -86,10 +87,13 @@ def test_all_stages_are_measured_stored_and_counted(tmp_path):
 
 
 @pytest.mark.slow
-def test_several_processes_measure_the_same_values_as_one(tmp_path):
+def test_several_processes_measure_the_same_values_as_one_and_make_room_for_new_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "CELLS_PER_PROCESS", 1)
     results = measure_claims([CLAIM], tmp_path, form=QUICK, jobs=2)["C8"]
     assert stored_squares(tmp_path) == {0: 0, 1: 1, 2: 4}
-    assert os.getpid() not in results.found.values("process")
+    *first, last = results.found.values("process")
+    assert os.getpid() not in (*first, last)
+    assert last not in first, "two cells are the share of the first two processes"
 
 
 def test_results_are_not_overwritten_and_resume_measures_only_what_is_missing(tmp_path):
