@@ -17,8 +17,8 @@ from bn_keras.lab.machine import most_jobs
 from bn_keras.lab.one_thread import start_worker
 from bn_keras.lab.watcher import Watcher
 
-# TensorFlow keeps the gradient functions of each network that it has traced, so that a process grows by some megabytes
-# per cell. New processes take over after so many cells.
+# TensorFlow keeps the gradient functions of each traced network (tensorflow#97697): a process grows by some megabytes
+# with each cell. New processes take over after so many cells.
 CELLS_PER_PROCESS = 100
 
 
