@@ -20,7 +20,7 @@ def test_code_runs(code, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_words_for_make_exist(page):
-    words = set(re.findall(r"\bmake ([a-z][a-z-]+)(?=[`\s])", TEXT[page]))
+    words = set(re.findall(r"(?:^|`)make ([a-z][a-z-]+)", TEXT[page], re.MULTILINE))
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert words
     assert words <= targets
@@ -36,9 +36,12 @@ def test_links_lead_somewhere(page):
 
 
 def headings(path):
-    """The anchors of a page's headings, as GitHub makes them."""
-    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+    """The anchors of a page: those of its headings, as GitHub makes them, and its own."""
+    text = path.read_text(encoding="utf-8")
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return set(re.findall(r'<a id="([^"]+)">', text)) | {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles
+    }
 
 
 def test_commands_and_options_exist():

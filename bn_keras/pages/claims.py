@@ -21,9 +21,17 @@ def files(request: Request) -> dict[str, str]:
 
 
 def verdicts(request: Request) -> str:
-    """The table of the README."""
-    claims = [(claim, read_claim(claim, request.results)) for claim in all_claims()]
-    return verdict_table(claims, PAGE) + "\n"
+    """The table of the README: what the page says at length."""
+    rows = []
+    for claim in all_claims():
+        finding = finding_of(claim, read_claim(claim, request.results))
+        rows.append((link_to(claim, PAGE), claim.title, finding.verdict, finding.number))
+    return table(("", "claim", "verdict", "measured"), rows) + "\n"
+
+
+def link_to(claim: Claim, page: str = "") -> str:
+    """The link to the section of a claim."""
+    return f"[{claim.id}]({page}#{claim.id.lower()})"
 
 
 def figure_of(claim: Claim, stored: Stored) -> str:
@@ -43,7 +51,7 @@ bn-keras claims --quick        # a sketch of all claims on 8×8 digits, no netwo
 bn-keras claims C8             # one claim, in full
 ```
 
-{verdict_table(claims, "")}
+{verdict_table(claims)}
 
 All runs together took {seconds_of(claims) / 60:,.0f} minutes of one core.
 
@@ -71,14 +79,13 @@ def machines(claims: list[tuple[Claim, Stored]]) -> list[tuple[str, str, str]]:
     return [(*place, ", ".join(names)) for place, names in ids.items()]
 
 
-def verdict_table(claims: list[tuple[Claim, Stored]], page: str) -> str:
+def verdict_table(claims: list[tuple[Claim, Stored]]) -> str:
     """A row for each claim, linked to its section."""
     rows = []
     for claim, stored in claims:
         finding = finding_of(claim, stored)
-        link = f"[{claim.id}]({page}#{claim.id.lower()})"
         command = f"`{command_of(claim, stored.form)}`"
-        rows.append((link, claim.title, verdict_text(finding), finding.number, command))
+        rows.append((link_to(claim), claim.title, verdict_text(finding), finding.number, command))
     return table(("", "claim", "verdict", "measured", "command"), rows)
 
 

@@ -133,12 +133,7 @@ def speedups(request: Request) -> str:
         ResultsError: As `files` does.
     """
     rows = [row for place, comparison in read_zoo(request.results).items() for row in speedup_rows(place, comparison)]
-    return f"""{table(SPEEDUP_COLUMNS, rows)}
-
-Steps to the best validation accuracy without norm: ratios of medians over new seeds, with 95 % intervals. *Misses*:
-half of the seeds or more do not get there. The [model zoo](models/README.md) has the seconds, the accuracies, and where
-a norm does not win.
-"""
+    return table(SPEEDUP_COLUMNS, rows) + "\n"
 
 
 def speedup_rows(place: pathlib.PurePosixPath, comparison: Comparison) -> list[tuple[str, ...]]:

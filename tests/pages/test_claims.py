@@ -5,22 +5,23 @@ import pathlib
 
 from bn_keras.experiments.claims import c08_explosion, c11_batch_size
 from bn_keras.experiments.claims.stored import Stored
-from bn_keras.pages.claims import machines, verdict_table
+from bn_keras.pages.claims import link_to, machines, verdict_table
 from tests.experiments.claims.reported import claims_of_every_verdict, stored
 
 
 def test_a_verdict_has_its_link_its_interval_and_the_command_that_measures_it():
     claim = c08_explosion.CLAIM
     measured = stored(quick=False)
-    (row,) = verdict_table([(claim, measured)], "docs/claims/README.md").splitlines()[2:]
-    assert row.startswith("| [C8](docs/claims/README.md#c8) | ")
+    (row,) = verdict_table([(claim, measured)]).splitlines()[2:]
+    assert row.startswith("| [C8](#c8) | ")
+    assert link_to(claim, "docs/claims/README.md") == "[C8](docs/claims/README.md#c8)"
     assert claim.judge(measured.form, measured.found).number in row
     assert row.endswith("| `bn-keras claims C8` |")
 
 
 def test_the_command_names_the_images_of_the_results():
     claim = dataclasses.replace(c08_explosion.CLAIM, data=c11_batch_size.data)
-    table = verdict_table([(claim, stored(quick=False, images="cifar10_jpeg"))], "")
+    table = verdict_table([(claim, stored(quick=False, images="cifar10_jpeg"))])
     assert table.endswith("| `bn-keras claims C8 --images cifar10_jpeg` |")
 
 
