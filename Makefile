@@ -5,10 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where tensorflow-datasets keeps its sets, if not at its own default: make zoo DATA_DIR=…
 DATA_DIR ?=
+# off: `make docs` shows the notebooks without running them
+NOTEBOOKS ?= on
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help demo test check bench accuracy folding recalibration serving surgery replicas throughput weights zoo docs notebooks test-oldest clean
+.PHONY: help demo test test-fast check bench accuracy folding recalibration serving surgery replicas throughput weights zoo claims docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,9 +24,13 @@ test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
 	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/properties
 	$(BIN)/pytest tests/properties
 
-check: $(VENV)/.dev  ## style, without changing anything
+test-fast: $(VENV)/.dev  ## the first case of each quick test, while you edit
+	$(BIN)/pytest --fast --numprocesses auto --dist loadfile --ignore tests/properties
+
+check: $(VENV)/.dev  ## style and types, without changing anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # PyTorch takes part where it is installed. Its usual wheel brings gigabytes for GPUs, so the extra leaves it out.
 bench: $(VENV)/.bench  ## measure what is missing in benchmarks/, the layers' speed beside their peers, and write its pages
@@ -59,9 +65,19 @@ weights: $(VENV)/.lab  ## train what is missing of the weights in bn_keras/model
 zoo: $(VENV)/.lab  ## make the runs that are missing in models/, which takes hours, and write its pages
 	$(BIN)/python -m bn_keras.experiments.comparison.zoo $(data_dir)
 	$(BIN)/bn-keras page zoo
+	$(BIN)/bn-keras page speedups
 
-docs: $(VENV)/.dev  ## write the pages of docs/ that follow from the code
+claims: $(VENV)/.lab  ## measure every claim about normalization, which takes hours of a core, and write their page
+	$(BIN)/bn-keras claims --images cifar10_jpeg $(data_dir) --out claims --resume
+	cp claims/C*.json bn_keras/experiments/claims/results/
+	$(BIN)/bn-keras page claims
+	$(BIN)/bn-keras page verdicts
+
+# A failing cell of a notebook and a broken link are errors. Executed notebooks are kept until their code changes.
+docs: $(VENV)/.docs  ## the documentation site: docs/_build/html/index.html; NOTEBOOKS=off runs no notebooks
 	$(BIN)/bn-keras page options
+	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 notebooks: $(VENV)/.dev  ## run every notebook from top to bottom
 	$(BIN)/pytest tests/test_notebooks.py
@@ -72,14 +88,15 @@ test-oldest:  ## all tests on the oldest supported TensorFlow and Keras, in .ven
 	$(MAKE) test VENV=.venv-oldest PINS="tensorflow==2.18.0 keras==3.6.0 tensorflow-metadata==1.17.1"
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-oldest demo comparison build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest demo comparison claims build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # One mark per extra: made again when what is to be installed changes.
 $(VENV)/.lab: extras := lab
 $(VENV)/.dev: extras := lab,dev,export
 $(VENV)/.bench: extras := lab,bench
 $(VENV)/.serve: extras := lab,export
-$(VENV)/.lab $(VENV)/.dev $(VENV)/.bench $(VENV)/.serve: setup.cfg pyproject.toml | $(BIN)/python
+$(VENV)/.docs: extras := lab,export,docs
+$(VENV)/.lab $(VENV)/.dev $(VENV)/.bench $(VENV)/.serve $(VENV)/.docs: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[$(extras)]" $(PINS)
 	@touch $@
 

@@ -1,28 +1,8 @@
 """Normalization for Keras: layers, presets and the experiments that show what they do."""
 
-import keras
-
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        "bn_keras needs Keras to run on TensorFlow, but the Keras backend is "
-        f"{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND=tensorflow, "
-        'or "backend": "tensorflow" in ~/.keras/keras.json, before Keras is imported.'
-    )
-
-from bn_keras.layers import (
-    Affine,
-    BatchNorm,
-    DecorrelatedBatchNorm,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    RMSNorm,
-    SyncBatchNorm,
-)
-
-# Loading a file that surgery has changed, or a preset with layers of its own, needs their classes: `import bn_keras`
-# registers them.
-from bn_keras import models, surgery  # isort: skip
+import pathlib
+import sys
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,3 +18,38 @@ __all__ = [
     "models",
     "surgery",
 ]
+
+
+def _is_command() -> bool:
+    """Whether this process is `bn-keras` or `python -m bn_keras`."""
+    name = sys.argv[0] if sys.argv else ""
+    if name == "-m":  # Python looks for the module that it runs
+        return sys.orig_argv[-len(sys.argv)].removeprefix("-m") == __name__
+    path = pathlib.PurePath(name)
+    return path.stem == "bn-keras" or path.parts[-2:] == (__name__, "__main__.py")
+
+
+# `import bn_keras` registers its layers with Keras, so that `keras.models.load_model` knows them. Only the command line
+# waits: its help, its completion and its usage errors must not take the seconds that TensorFlow takes to load.
+if TYPE_CHECKING or not _is_command():
+    from bn_keras.exports import (
+        Affine,
+        BatchNorm,
+        DecorrelatedBatchNorm,
+        GroupNorm,
+        InstanceNorm,
+        LayerNorm,
+        RMSNorm,
+        SyncBatchNorm,
+        models,
+        surgery,
+    )
+else:
+
+    def __getattr__(name: str) -> object:
+        """Loads everything when a public name is first used."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        return getattr(importlib.import_module("bn_keras.exports"), name)

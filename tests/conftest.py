@@ -14,8 +14,31 @@ import pytest
 
 PROCESS = psutil.Process()
 collected_at = [0]  # the memory in bytes after the last collection
-# Puts our layers in Keras' place wherever it is imported, which collecting its examples would do.
-collect_ignore = ["drop_in.py"]
+# Collecting their examples would import them: one puts our layers in Keras' place, the other holds errors on purpose.
+collect_ignore = ["drop_in.py", "typing_example.py"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="run the first case of each test, and no test marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--fast"):
+        return
+    first, others, seen = [], [], set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        chosen = function not in seen and not item.get_closest_marker("slow")
+        (first if chosen else others).append(item)
+        seen.add(function)
+    config.hook.pytest_deselected(items=others)
+    items[:] = first
+
+
+def pytest_collection_finish():
+    """The modules of TensorFlow are half a million objects: no garbage collection has to look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

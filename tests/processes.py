@@ -30,7 +30,7 @@ def start(arguments, cwd=ROOT, **settings):
     )
 
 
-def finished(command, seconds=300, **settings):
+def run_process(command, seconds=300, **settings):
     """As `subprocess.run` with captured text; a process that takes longer is ended, and its output is shown."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, **settings)

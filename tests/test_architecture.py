@@ -9,20 +9,22 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "bn_keras"
 MAY_IMPORT = {
+    "choices": set(),
     "ops": set(),
     "layers": {"ops"},
     "surgery": {"ops", "layers"},
-    "models": {"ops", "layers", "surgery"},
-    "export": {"ops", "layers", "surgery"},
+    "models": {"choices", "ops", "layers", "surgery"},
+    "export": {"choices", "ops", "layers", "surgery"},
     "lab": set(),
-    "experiments": {"ops", "layers", "surgery", "models", "lab"},
-    "bench": {"ops", "layers", "surgery", "models", "lab"},
-    "pages": {"layers", "surgery", "models", "export", "lab", "experiments", "bench"},
-    "cli": {"models", "export", "lab", "experiments", "bench", "pages"},
-    "__init__": {"layers", "models", "surgery"},
+    "experiments": {"choices", "ops", "layers", "surgery", "models", "lab"},
+    "bench": {"choices", "ops", "layers", "surgery", "models", "lab"},
+    "pages": {"choices", "layers", "surgery", "models", "export", "lab", "experiments", "bench"},
+    "cli": {"choices", "models", "export", "lab", "experiments", "bench", "pages"},
+    "exports": {"layers", "models", "surgery"},
+    "__init__": {"exports"},
     "__main__": {"cli"},
 }
-CORE = {"ops", "layers", "surgery", "models", "__init__"}
+CORE = {"ops", "layers", "surgery", "models", "exports", "__init__"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -80,8 +82,9 @@ def test_private_names_of_tensorflow_stay_in_one_place(path):
 @pytest.mark.parametrize("path", MODULES, ids=identity)
 def test_a_module_tells_one_story(path):
     lines = len(path.read_text().splitlines())
-    # Past 300 lines look for a second story. These have one: the equations, both passes and their masks; the copier.
-    long = {PACKAGE / "ops" / "whitening.py", PACKAGE / "surgery" / "copying.py"}
+    # Past 300 lines look for a second story. These have one: the equations, both passes and their masks; the copier;
+    # conversions, which are docstrings for the most part.
+    long = {PACKAGE / "ops" / "whitening.py", PACKAGE / "surgery" / "copying.py", PACKAGE / "surgery" / "convert.py"}
     assert lines <= (350 if path in long else 300)
     assert ast.get_docstring(ast.parse(path.read_text()))
 
@@ -89,7 +92,7 @@ def test_a_module_tells_one_story(path):
 def test_everything_at_the_top_level_is_in_the_design():
     allowed = {
         "bn_keras", "models", "notebooks", "benchmarks", "docs", "tests", "setup.cfg", "pyproject.toml", "Makefile",
-        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
+        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in",
     }  # fmt: skip
     visible = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     generated = {"build", "dist", "demo", "comparison", "run", "runs"}

@@ -9,7 +9,7 @@ import sys
 import keras
 import pytest
 
-from tests.processes import finished
+from tests.processes import run_process
 
 FOLDER = pathlib.Path(keras.__file__).parent / "src" / "layers" / "normalization"
 ROOT = pathlib.Path(__file__).parents[1]
@@ -25,7 +25,7 @@ def passed(tmp_path_factory):
     paths = [path for name in AT_LEAST if (path := FOLDER / f"{name}_test.py").exists()]
     folder = tmp_path_factory.mktemp("keras")
     options = ["-v", "-p", "tests.drop_in", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder]
-    done = finished([sys.executable, "-m", "pytest", *options, "-k", LEFT_OUT, *paths], cwd=ROOT)
+    done = run_process([sys.executable, "-m", "pytest", *options, "-k", LEFT_OUT, *paths], cwd=ROOT)
     classes = re.findall(r"::(\w+)Test::\S+ PASSED", done.stdout)
     return collections.Counter(map(str.lower, classes)), done
 

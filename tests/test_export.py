@@ -16,12 +16,12 @@ import tensorflow as tf
 from bn_keras import Affine, BatchNorm, LayerNorm, export, surgery
 from bn_keras.cli import cli
 from bn_keras.experiments.data import load
-from bn_keras.export import check, exporting, formats, served
+from bn_keras.export import checking, exporting, formats, served
 from bn_keras.export.preprocessing import PREPROCESSING, preprocessor
 from bn_keras.export.signature import signature_of
 from bn_keras.models import build
 from tests.distribution.collectives import collectives
-from tests.processes import finished, free_ports, results_of, start
+from tests.processes import free_ports, results_of, run_process, start
 
 pytestmark = pytest.mark.usefixtures("forked_exports")
 MISSING = [name for name in ("tf2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -55,6 +55,7 @@ def place(folder, format, name="exported"):
     return folder / (name + formats.FORMATS[format].suffix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [False, True], ids=["as it is", "folded"])
 def test_a_saved_model_of_a_trained_network(network, digits, tmp_path, fold):
     before, images, told = network.get_weights(), digits.test.inputs[:50], []
@@ -95,6 +96,7 @@ def test_inputs_and_outputs_have_names(format, tmp_path):
     assert made.largest_difference < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["tflite", ONNX])
 def test_a_folded_network_for_other_runtimes(network, format, tmp_path):
     made = export.export(network, place(tmp_path, format), format=format, fold=True, preprocessing="tf", report=None)
@@ -164,7 +166,7 @@ def test_what_does_not_serve_is_not_written(format, change, words, tmp_path):
 
 def test_what_the_new_process_ends_with_is_told(tmp_path, monkeypatch):
     (tmp_path / "served.py").write_text("raise RuntimeError('no such op')")
-    monkeypatch.setattr(check, "SERVED", tmp_path / "served.py")
+    monkeypatch.setattr(checking, "SERVED", tmp_path / "served.py")
     with pytest.raises(export.ExportError, match="cannot be served: a new process ended with code 1: .* no such op"):
         export.export(small(), tmp_path / "exported", report=None)
     assert not (tmp_path / "exported").exists()
@@ -181,7 +183,7 @@ script["main"]("probe", "", sys.argv[2], "")
 def test_bn_keras_cannot_be_had_where_the_check_runs(tmp_path):
     (tmp_path / "request").write_bytes(pickle.dumps({}))
     command = [sys.executable, "-I", "-c", PROBE, served.__file__, str(tmp_path / "request")]
-    done = finished(command)
+    done = run_process(command)
     assert "ModuleNotFoundError: bn_keras is blocked" in done.stderr
 
 
@@ -198,7 +200,9 @@ def interrupted_half_way(endpoint, path):
 def test_ctrl_c_leaves_nothing(when, tmp_path, monkeypatch):
     if when == "while it is written":
         monkeypatch.setattr(formats, "write_saved_model", interrupted_half_way)
-    monkeypatch.setattr(*((check, "answer_of") if when == "while it is checked" else (exporting, "move")), interrupted)
+    monkeypatch.setattr(
+        *((checking, "answer_of") if when == "while it is checked" else (exporting, "move")), interrupted
+    )
     with pytest.raises(KeyboardInterrupt):
         export.export(small(), tmp_path / "deep" / "exported", check="checked" in when, report=None)
     assert not list(tmp_path.iterdir())
@@ -212,6 +216,7 @@ def workers(count, *arguments):
         yield start(arguments, env=os.environ | {"TF_CONFIG": json.dumps(place)})
 
 
+@pytest.mark.slow
 def test_a_model_of_replicas_is_served_without_them(tmp_path):
     """On two devices of one process, and on two workers, both at the same time."""
     folders = [tmp_path / "devices", tmp_path / "workers"]
@@ -233,8 +238,8 @@ def test_a_model_of_replicas_is_served_without_them(tmp_path):
 def test_half_precision_may_differ_by_its_rounding(tmp_path):
     layers = keras.layers.Dense(3, dtype="mixed_bfloat16"), BatchNorm(dtype="mixed_bfloat16")
     model = keras.Sequential([keras.Input((4,)), *layers])
-    assert check.tolerance_of(model) == 2**-5
-    assert check.tolerance_of(small()) == 1e-4
+    assert checking.tolerance_of(model) == 2**-5
+    assert checking.tolerance_of(small()) == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -335,12 +340,12 @@ def test_the_command(keras_file, tmp_path):
     [
         (["model.keras"], 2, "Missing argument 'OUT'"),
         (["nothing.keras", "out"], 2, "'nothing.keras' does not exist"),
-        (["model.keras", "out", "--format", "tf"], 2, "'tf' is not one of 'saved_model', 'tflite', 'onnx'"),
+        (["model.keras", "out", "--format", "tf"], 2, "expected one of saved_model, tflite, onnx; received 'tf'"),
         (["model.keras", "out", "--format", "tflite"], 2, "the path must end in .tflite"),
         (["model.keras", "out.onnx"], 2, "the path must be a folder"),
-        (["model.keras", "out", "--preprocessing", "caffee"], 2, "'caffee' is not one of"),
-        (["model.keras", "out", "--opset", "15"], 1, "`opset` belongs to format='onnx'"),
-        (["model.keras", "out", "--timeout", "-1"], 1, "`timeout` must be a number of seconds > 0"),
+        (["model.keras", "out", "--preprocessing", "caffee"], 2, "Did you mean 'caffe'?"),
+        (["model.keras", "out", "--opset", "15"], 2, "--opset is for --format onnx"),
+        (["model.keras", "out", "--timeout", "-1"], 2, "expected a number in (0, 604800]; received '-1'"),
         (["text.keras", "out"], 1, "'text.keras' is no .keras file"),
         (["other.keras", "out"], 1, "'Unknown' is not known here. Call export in Python"),
         (["model.keras", "text.keras/out"], 1, "is no folder"),

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from bn_keras import BatchNorm
+from bn_keras.choices.formats import FORMATS
 from bn_keras.export import ExportError, export
 from bn_keras.export.endpoint import Endpoint
-from bn_keras.export.formats import FORMATS
+from bn_keras.export.formats import write
 from bn_keras.export.signature import signature_of
 
 pytestmark = pytest.mark.usefixtures("forked_exports")
@@ -73,6 +74,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_names_do_not_depend_on_the_process(kind, tmp_path):
     make, expected = MODELS[kind]
@@ -374,7 +376,7 @@ def test_an_onnx_file_with_other_inputs_is_refused(tmp_path):
     endpoint = Endpoint(model, signature_of(model))
     endpoint.inputs = ("x", "lost")
     with pytest.raises(ExportError, match="the file has the inputs x, where the model has lost, x"):
-        FORMATS["onnx"].write(endpoint, tmp_path / "model.onnx")
+        write(FORMATS["onnx"], endpoint, tmp_path / "model.onnx")
 
 
 @EVERY_FORMAT

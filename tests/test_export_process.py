@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 
 from bn_keras import BatchNorm
-from bn_keras.export import ExportError, check, export, process
+from bn_keras.export import ExportError, checking, export, process
 from tests.test_export_inputs import EVERY_FORMAT, place
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -70,6 +70,7 @@ def test_other_threads_are_heard_during_an_export(format, tmp_path, caplog, caps
     assert len(caplog.records) == len(logged), "and nothing that the libraries log"
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_a_new_process_finds_the_outputs_of_the_model(format, tmp_path):
     assert export(small(), place(tmp_path, format), format=format, report=None).largest_difference < 1e-5
@@ -100,7 +101,7 @@ def alive(folder):
 
 
 def test_a_check_ends_in_time(hanging, tmp_path, monkeypatch):
-    monkeypatch.setattr(check, "SERVED", hanging)
+    monkeypatch.setattr(checking, "SERVED", hanging)
     started = time.monotonic()
     with pytest.raises(ExportError, match=r"The check did not end within 3 s.*Pass a larger `timeout`.*check=False"):
         export(small(), tmp_path / "exported", timeout=3, report=None)
@@ -128,14 +129,15 @@ def test_a_model_that_does_not_answer_ends_in_time(tmp_path):
 INTERRUPTED = """
 import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background processes ignore Ctrl-C
-from bn_keras.export import check, export, formats
+from bn_keras.export import checking, export, formats
 from tests.test_export_process import small
 
-setattr({"check": check, "formats": formats}[sys.argv[1]], sys.argv[2], pathlib.Path(sys.argv[3]))
+setattr({"check": checking, "formats": formats}[sys.argv[1]], sys.argv[2], pathlib.Path(sys.argv[3]))
 export(small(), sys.argv[4], format=sys.argv[5], report=None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "name", "format", "suffix"),
     [("check", "SERVED", "saved_model", ""), ("formats", "CONVERT", "tflite", ".tflite")],

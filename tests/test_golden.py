@@ -78,11 +78,13 @@ def test_a_weights_file(name):
     check(name, model)
 
 
+@pytest.mark.slow
 def test_a_process_that_imports_bn_keras_alone_loads_the_keras_files():
     skip_older_installation("batch_norm")
     check_differences(result_of(SCRIPT, "keras", FILES))
 
 
+@pytest.mark.slow
 def test_a_process_with_tensorflow_alone_loads_the_saved_models(tmp_path):
     skip_older_installation("batch_norm")
     for name in CASES:

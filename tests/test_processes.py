@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from tests.processes import finished, limited, printed
+from tests.processes import limited, printed, run_process
 
 HANGING = [sys.executable, "-c", "import time; print('hello', flush=True); time.sleep(600)"]
 
 
 def test_a_process_that_hangs_is_ended_and_its_output_is_shown():
     with pytest.raises(pytest.fail.Exception, match="not done after 1 s: .*\nhello"):
-        finished(HANGING, seconds=1)
+        run_process(HANGING, seconds=1)
 
 
 def test_a_process_that_hangs_while_a_test_reads_it_is_ended():

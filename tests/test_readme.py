@@ -20,7 +20,7 @@ def test_code_runs(code, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_words_for_make_exist(page):
-    words = set(re.findall(r"\bmake ([a-z][a-z-]+)(?=[`\s])", TEXT[page]))
+    words = set(re.findall(r"(?:^|`)make ([a-z][a-z-]+)", TEXT[page], re.MULTILINE))
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert words
     assert words <= targets
@@ -29,10 +29,31 @@ def test_words_for_make_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)]+)\)", TEXT[page]):
-        assert link.startswith("https://") or (ROOT / link).exists(), link
+        if not link.startswith("https://"):
+            path, _, heading = link.partition("#")
+            assert (ROOT / path).exists(), link
+            assert not heading or heading in headings(ROOT / path), link
+
+
+def headings(path):
+    """The anchors of a page: those of its headings, as GitHub makes them, and its own."""
+    text = path.read_text(encoding="utf-8")
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return set(re.findall(r'<a id="([^"]+)">', text)) | {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles
+    }
 
 
 def test_commands_and_options_exist():
-    for name, rest in re.findall(r"^bn-keras (\w+)(.*)$", TEXT["README.md"], re.MULTILINE):
+    commands = re.findall(r"bn-keras ([a-z]+)([^`#\n]*)", TEXT["README.md"])
+    assert {name for name, _ in commands} >= {"claims", "compare", "export"}
+    for name, rest in commands:
         known = {option for each in cli.cli.commands[name].params for option in each.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known
+
+
+def test_a_reader_needs_two_minutes():
+    """Two screens, with the installation on the first one."""
+    lines = TEXT["README.md"].splitlines()
+    assert len(lines) <= 120
+    assert lines.index("## Install") < 20

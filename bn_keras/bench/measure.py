@@ -46,7 +46,7 @@ def prepare(name, case, pool, turn_seconds):
             seconds = pool.get(name).ask("run", calls=calls)["seconds"]
             calls = max(1, round(share * turn_seconds * calls / seconds))
     except WorkerError as error:
-        return left_out(name, pool, error)
+        return omission(name, pool, error)
     return {"ms": [], "calls": calls, "facts": answer["facts"]}
 
 
@@ -55,12 +55,12 @@ def take_turn(name, found, pool):
     try:
         seconds = pool.get(name).ask("run", calls=entry["calls"])["seconds"]
     except WorkerError as error:
-        found[name] = left_out(name, pool, error)
+        found[name] = omission(name, pool, error)
         return
     entry["ms"].append(float(f"{1e3 * seconds / entry['calls']:.5g}"))
 
 
-def left_out(name, pool, error):
+def omission(name, pool, error):
     pool.close(name)
     return {"left_out": str(error)}
 

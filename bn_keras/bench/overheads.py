@@ -35,25 +35,25 @@ def import_(library, case):
 
 def first_step(library, case):
     """Tracing and running a training step of one layer."""
-    given = warmed(case)
-    return seconds_of(tf.function(training_step(built(library, case))), given), {}
+    arguments = warmed(case)
+    return seconds_of(tf.function(training_step(built(library, case))), arguments), {}
 
 
 def next_step(library, case):
     """The same of another layer of that shape, which shares what has been compiled."""
-    given = warmed(case)
+    arguments = warmed(case)
     first, second = (tf.function(training_step(built(library, case))) for _ in range(2))
-    first(*given)
-    return seconds_of(second, given), {}
+    first(*arguments)
+    return seconds_of(second, arguments), {}
 
 
 def deep_step(library, case):
     """The same of a model of many layers, and how large its graph is."""
-    given = warmed(case)
+    arguments = warmed(case)
     model = keras.Sequential([keras.Input(case.shape[1:]), *(LAYERS[library]() for _ in range(DEPTH))])
     step = tf.function(training_step(model))
-    seconds = seconds_of(step, given)
-    return seconds, {"nodes": nodes_of(step.get_concrete_function(*given).graph.as_graph_def())}
+    seconds = seconds_of(step, arguments)
+    return seconds, {"nodes": nodes_of(step.get_concrete_function(*arguments).graph.as_graph_def())}
 
 
 MEASURED = {
@@ -66,9 +66,9 @@ MEASURED = {
 
 def warmed(case):
     """The input and the gradient of the output, once TensorFlow itself has started."""
-    given = tuple(tf.constant(each) for each in inputs_of(case))
-    tf.function(lambda x, dy: tf.gradients(x * x, x, dy))(*given)
-    return given
+    arguments = tuple(tf.constant(each) for each in inputs_of(case))
+    tf.function(lambda x, dy: tf.gradients(x * x, x, dy))(*arguments)
+    return arguments
 
 
 def built(library, case):
@@ -77,9 +77,9 @@ def built(library, case):
     return layer
 
 
-def seconds_of(step, given):
+def seconds_of(step, arguments):
     started = time.perf_counter()
-    step(*given)
+    step(*arguments)
     return time.perf_counter() - started
 
 

@@ -3,16 +3,18 @@
 import math
 import statistics
 
-import matplotlib.figure
-
 from bn_keras.bench import report
 from bn_keras.bench.cases import GROUPS, case_of
 from bn_keras.bench.results import entries_of
+from bn_keras.lab.extras import packages_of
 from bn_keras.lab.markdown import size
 from bn_keras.lab.plot import BLUE, INK, ORANGE, tidy
 
+with packages_of("lab"):
+    import matplotlib.figure
+
 # Ours is the darker colour, and every bar has its name beside it.
-OURS, THEIRS = BLUE, ORANGE
+OUR_COLOR, PEER_COLOR = BLUE, ORANGE
 WIDTH, BAR, HEAD = 6.2, 0.3, 0.95
 
 
@@ -45,7 +47,7 @@ def draw_case(axes, entry):
         [median - min(each) for median, each in zip(medians, found.values(), strict=True)],
         [max(each) - median for median, each in zip(medians, found.values(), strict=True)],
     ]
-    colors = [OURS if name.startswith("bn_keras") else THEIRS for name in found]
+    colors = [OUR_COLOR if name.startswith("bn_keras") else PEER_COLOR for name in found]
     axes.barh(range(len(found)), medians, 0.7, xerr=spread, color=colors, ecolor=INK, capsize=2)
     for i, each in enumerate(found.values()):
         axes.annotate(

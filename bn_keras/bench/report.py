@@ -35,7 +35,7 @@ def rows_of(entry, base):
     case = case_of(entry)
     floor, first = floor_ms(entry), (size(case.shape) + axis_text(case), mode_text(case))
     rows = []
-    for name, peer in measured(entry).items():
+    for name, peer in timed_peers(entry).items():
         multiple = "–" if floor is None else number(statistics.median(peer["ms"]) / floor)
         facts = "".join(f", {count} {fact}" for fact, count in peer["facts"].items())
         rows.append((*first, name + facts, spread(peer["ms"]), ratio_text(entry, name, base), multiple))
@@ -60,11 +60,11 @@ def figures(entry):
     return {name: each for name, each in found.items() if each}
 
 
-def measured(entry):
+def timed_peers(entry):
     return {name: peer for name, peer in entry["peers"].items() if peer.get("ms")}
 
 
-def left_out(results):
+def omissions(results):
     """A line for each reason that a peer has no figures, the first of its cases named."""
     lines = {}
     for entry in results["cases"]:
@@ -76,7 +76,7 @@ def left_out(results):
 
 def summary(entry):
     """A case in a line."""
-    found = [f"{name} {number(statistics.median(peer['ms']))} ms" for name, peer in measured(entry).items()]
+    found = [f"{name} {number(statistics.median(peer['ms']))} ms" for name, peer in timed_peers(entry).items()]
     found += [f"{name} {peer['tensors'][0]} tensors" for name, peer in entry["peers"].items() if "tensors" in peer]
     found += [f"{name} left out" for name, peer in entry["peers"].items() if "left_out" in peer]
     return ", ".join(found)
@@ -84,7 +84,7 @@ def summary(entry):
 
 def ratios(entry, name, base):
     """The times of a peer over those of another, round by round; none if either was not measured."""
-    peers = measured(entry)
+    peers = timed_peers(entry)
     if name not in peers or base not in peers:
         return []
     return [theirs / ours for theirs, ours in zip(peers[name]["ms"], peers[base]["ms"], strict=True)]

@@ -38,7 +38,7 @@ def new_results(rounds, quick):
     return {"rounds": rounds, "quick": quick, **provenance(*packages), "cases": []}
 
 
-def finished(results, case, peers):
+def has_case(results, case, peers):
     """Whether the results have a case with all of these peers."""
     return any(case_of(entry) == case and set(peers) <= set(entry["peers"]) for entry in results["cases"])
 

@@ -8,13 +8,14 @@ from bn_keras.bench.cases import GROUPS, cases_of
 from bn_keras.bench.measure import measure, measure_memory, measure_overheads
 from bn_keras.bench.peers import PEERS
 from bn_keras.bench.process import Pool
+from bn_keras.choices.ranges import RANGES
 from bn_keras.lab.markdown import size
 from bn_keras.lab.results import RESULTS
 from bn_keras.lab.watcher import Watcher
 
 
 class BenchError(ValueError):
-    """An unknown group or peer, or a choice that leaves nothing to measure."""
+    """An unknown group or peer, a number out of range, or a choice that leaves nothing to measure."""
 
 
 def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, watcher=None):
@@ -37,10 +38,12 @@ def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, wat
         ResultsError: When `out` has results and `resume` is false, or when they were made with other settings.
     """
     watcher = watcher or Watcher()
+    if rounds not in RANGES["rounds"]:
+        raise BenchError(f"`rounds` must be {RANGES['rounds'].words}. Received: rounds={rounds!r}.")
     plan, missing = plan_of(groups, peers, quick)
     path = pathlib.Path(out) / RESULTS
     results = stored.begin_results(path, rounds, quick, resume)
-    left = [each for each in plan if not stored.finished(results, each[1], each[2])]
+    left = [each for each in plan if not stored.has_case(results, each[1], each[2])]
     notes = [f"{peer} is left out: it needs {' and '.join(packages)}." for peer, packages in missing.items()]
     watcher.begin("case", len(plan), len(plan) - len(left), notes)
     with Pool() as pool:
@@ -50,14 +53,14 @@ def bench(out, *, groups=(), peers=(), rounds=15, quick=False, resume=False, wat
             if before is None or before[0] != group or case.replicas:
                 pool.close_all()
             watcher.item_begins(f"{group} {size(case.shape)} {report.mode_text(case)}")
-            entry = measured(case, taking_part, pool, rounds, quick)
+            entry = measure_case(case, taking_part, pool, rounds, quick)
             stored.add(results, entry)
             stored.FILE.write(results, path)
             watcher.item_ends(report.summary(entry))
     return results
 
 
-def measured(case, peers, pool, rounds, quick):
+def measure_case(case, peers, pool, rounds, quick):
     kind = GROUPS[case.group].kind
     if kind == "memory":
         return measure_memory(case, peers)
@@ -84,7 +87,7 @@ def wanted(name, peers):
     return not peers or name in peers or name.split()[0] in peers
 
 
-def checked(kind, given, known):
-    for name in given:
+def checked(kind, names, known):
+    for name in names:
         if name not in known:
             raise BenchError(f"Unknown {kind} {name!r}. Choose from: {', '.join(sorted(known))}.")

@@ -3,14 +3,26 @@
 import click
 
 from bn_keras.bench.cases import GROUPS
+from bn_keras.choices.names import PEERS
 from bn_keras.cli.errors import explained, needs
+from bn_keras.cli.start import load_keras
+from bn_keras.cli.values import Name, Out, ranged
 
 
 @click.command()
-@click.option("--group", "groups", multiple=True, metavar="GROUP", help="One of the groups below; may be repeated.")
-@click.option("--peer", "peers", multiple=True, metavar="PEER", help="bn_keras, keras, …; may be repeated.")
-@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="Turns of each peer.")
-@click.option("--out", default="benchmarks", show_default=True, metavar="DIR", help="For results.json.")
+@click.option(
+    "--group",
+    "groups",
+    type=Name(GROUPS),
+    multiple=True,
+    metavar="GROUP",
+    help="One of the groups below; may be repeated.",
+)
+@click.option(
+    "--peer", "peers", type=Name(PEERS), multiple=True, metavar="PEER", help="bn_keras, keras, …; may be repeated."
+)
+@click.option("--rounds", type=ranged("rounds"), default=15, show_default=True, help="Turns of each peer.")
+@click.option("--out", type=Out(), default="benchmarks", show_default=True, metavar="DIR", help="For results.json.")
 @click.option("--resume", is_flag=True, help="Continue the benchmark in --out.")
 @click.option("--quick", is_flag=True, help="Measure tiny inputs in 2 rounds, to see that everything runs.")
 def bench(groups, peers, rounds, out, resume, quick):
@@ -19,6 +31,7 @@ def bench(groups, peers, rounds, out, resume, quick):
     Leave the machine alone meanwhile. `bn-keras page benchmark --results DIR` writes the page and its pictures. The
     groups:
     """
+    load_keras()
     with needs("lab"):
         from bn_keras.bench.run import BenchError
         from bn_keras.bench.run import bench as measure
@@ -40,7 +53,7 @@ def show(results):
     terminal = console()
     for group, columns, rows in report.sections(results):
         print_table(terminal, GROUPS[group].title, columns, rows)
-    for line in report.left_out(results):
+    for line in report.omissions(results):
         click.echo(f"Left out: {line}", err=True)
 
 

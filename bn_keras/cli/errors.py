@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import click
 
+from bn_keras.lab.extras import MissingPackageError
 from bn_keras.lab.results import ResultsError
 
 
@@ -21,8 +22,10 @@ def needs(extra: str) -> Iterator[None]:
         if not extra:
             raise
         command = click.get_current_context().command_path
+        reason = f"{error.name!r} is not installed" if isinstance(error, MissingPackageError) else error
         raise click.ClickException(
-            f"`{command}` needs packages of the extra {extra!r}: {error}. Install them: pip install 'bn_keras[{extra}]'"
+            f"`{command}` needs packages of the extra {extra!r}: {reason}. "
+            f"Install them: pip install 'bn_keras[{extra}]'"
         ) from None
 
 

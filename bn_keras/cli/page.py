@@ -5,6 +5,8 @@ import pathlib
 import click
 
 from bn_keras.cli.errors import explained, needs
+from bn_keras.cli.start import load_keras
+from bn_keras.cli.values import Out, completed
 from bn_keras.pages import registry
 from bn_keras.pages.registry import PAGES, Page, PageError, Request
 
@@ -12,10 +14,10 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=lambda context, parameter, typed: completed(PAGES, typed))
 @click.option(
     "--out",
-    type=click.Path(path_type=pathlib.Path),
+    type=Out(),
     metavar="PATH",
     help="The file to write, or the folder of a page with pictures.  [default: its place in the repository]",
 )
@@ -39,6 +41,7 @@ def page(name, out, results, quick):  # fmt: skip
         for each in PAGES.values():
             click.echo(listed(each))
         return
+    out = out and pathlib.Path(out)
     with explained(PageError, "The page was not written. Results that it stores are kept."):
         chosen = registry.page_named(name)
         check_options(chosen, out, results, quick)
@@ -46,6 +49,7 @@ def page(name, out, results, quick):  # fmt: skip
         registry.check_out(chosen, out)
         if chosen.results and not quick:
             results = results or in_repository(chosen, chosen.results, "--results")
+        load_keras()
         with needs(chosen.extra):
             if chosen.measures:
                 written = measure_and_write(chosen, out, results, quick)

@@ -3,24 +3,24 @@
 import click
 
 from bn_keras.cli.errors import needs
+from bn_keras.cli.start import load_keras
+from bn_keras.cli.values import PRESET
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", type=PRESET, required=False)
 def presets(name):
     """List the networks that `bn-keras train` and `compare` train, or show the card of the one called NAME.
 
     The card names the source, the input, the parameters, the multiply-adds, the stages and the weights.
     """
-    from bn_keras.models import describe
-
+    load_keras()
     if name is None:
         show_list()
         return
-    try:
-        click.echo(describe(name))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    from bn_keras.models import describe
+
+    click.echo(describe(name))
 
 
 def show_list():

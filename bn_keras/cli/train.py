@@ -2,8 +2,13 @@
 
 import click
 
-from bn_keras.cli.compare import usage_error
+from bn_keras.choices import norm_text
+from bn_keras.choices.fields import check_lengths
+from bn_keras.choices.names import AUGMENTATIONS, DTYPES, OPTIMIZERS, SCHEDULES, STRATEGIES
+from bn_keras.cli.compare import options_named, usage_error
 from bn_keras.cli.errors import explained, needs
+from bn_keras.cli.start import load_keras
+from bn_keras.cli.values import PRESET, DataName, Name, Names, NormText, Out, Pair, ranged
 
 EXAMPLES = """\b
 Examples:
@@ -13,53 +18,14 @@ Examples:
 """
 
 
-class Names(click.ParamType):
-    """Names separated by commas."""
-
-    name = "name,…"
-
-    def convert(self, value, param, ctx):
-        return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-class NormOption(click.ParamType):
-    """A norm with options: NAME or NAME:key=value,key=value; "none" for no normalization."""
-
-    name = "name[:key=value,…]"
-
-    def convert(self, value, param, ctx):
-        from bn_keras.experiments.norm_text import norm_of
-
-        if not isinstance(value, str):
-            return value
-        try:
-            return norm_of(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Pair(click.ParamType):
-    """An argument of a preset."""
-
-    name = "key=value"
-
-    def convert(self, value, param, ctx):
-        from bn_keras.experiments.norm_text import option_of
-
-        if isinstance(value, tuple):
-            return value
-        try:
-            return option_of(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 @click.command(epilog=EXAMPLES)
-@click.argument("preset")
+@click.argument("preset", type=PRESET)
 @click.option(
     "--data",
+    type=DataName(),
     default="digits",
     show_default=True,
+    metavar="NAME",
     help="digits, a data set of tensorflow-datasets, folder:PATH (images in class folders) or text:PATH.",
 )
 @click.option(
@@ -67,41 +33,82 @@ class Pair(click.ParamType):
     type=click.Path(exists=True, file_okay=False),
     help="Where tensorflow-datasets keeps its data sets.  [default: its own directory]",
 )
-@click.option("--image-size", type=int, metavar="PIXELS", help="Resize the images of a folder to this size.")
-@click.option("--norm", type=NormOption(), help="none, batch, sync, layer, …, with options: group:groups=8.")
-@click.option("--option", "options", type=Pair(), multiple=True, help="An argument of the preset, such as depth=50.")
-@click.option("--width", type=float, help="Factor on the units or channels of the hidden layers.")
-@click.option("--initial-gain", type=float, help="Factor on the first values of all kernels.")
-@click.option("--steps", type=int, help="Optimizer steps.")
-@click.option("--epochs", type=int, help="Passes over the training examples, in place of --steps.")
-@click.option("--evaluate-every", type=int, metavar="STEPS", help="Steps between two evaluations and checkpoints.")
-@click.option("--evaluation-examples", type=int, metavar="N", help="Evaluate on the first N test examples.")
 @click.option(
-    "--validation-examples", type=int, metavar="N", help="Hold out N training examples; use test examples at the end."
+    "--image-size", type=ranged("image_size"), metavar="PIXELS", help="Resize the images of a folder to this size."
 )
-@click.option("--batch-size", type=int, help="Examples per step, over all replicas and workers.")
-@click.option("--optimizer", help="sgd, momentum, adam or adamw.")
-@click.option("--learning-rate", type=float, help="The peak of the schedule.")
-@click.option("--schedule", help="constant, cosine, linear, exponential or piecewise.")
-@click.option("--warmup", type=int, metavar="STEPS", help="Steps in which the learning rate rises to its peak.")
-@click.option("--weight-decay", type=float, help="Decoupled weight decay of the kernels.")
-@click.option("--clip-norm", type=float, help="Limit of the norm of all gradients together.")
-@click.option("--accumulate", type=int, metavar="PARTS", help="Parts of a batch, one after the other, for less memory.")
-@click.option("--augment", type=Names(), help="flip, shift, rotate, zoom, contrast, brightness.")
-@click.option("--dtype", help="float32, mixed_bfloat16, mixed_float16 or float64.")
-@click.option("--seed", type=int, help="Weights, order of the examples, augmentation and dropout.")
-@click.option("--target", type=float, metavar="ACCURACY", help="End the run at this accuracy, such as 0.99.")
+@click.option(
+    "--norm",
+    type=NormText(norm_text.norm_of, "name[:key=value,…]"),
+    help="none, batch, sync, layer, …, with options: group:groups=8.",
+)
+@click.option("--option", "options", type=Pair(), multiple=True, help="An argument of the preset, such as depth=50.")
+@click.option("--width", type=ranged("width"), help="Factor on the units or channels of the hidden layers.")
+@click.option("--initial-gain", type=ranged("initial_gain"), help="Factor on the first values of all kernels.")
+@click.option("--steps", type=ranged("steps"), help="Optimizer steps.")
+@click.option("--epochs", type=ranged("epochs"), help="Passes over the training examples, in place of --steps.")
+@click.option(
+    "--evaluate-every",
+    type=ranged("evaluate_every"),
+    metavar="STEPS",
+    help="Steps between two evaluations and checkpoints.",
+)
+@click.option(
+    "--evaluation-examples",
+    type=ranged("evaluation_examples"),
+    metavar="N",
+    help="Evaluate on the first N test examples.",
+)
+@click.option(
+    "--validation-examples",
+    type=ranged("validation_examples"),
+    metavar="N",
+    help="Hold out N training examples; use test examples at the end.",
+)
+@click.option("--batch-size", type=ranged("batch_size"), help="Examples per step, over all replicas and workers.")
+@click.option("--optimizer", type=Name(OPTIMIZERS), metavar="NAME", help="sgd, momentum, adam or adamw.")
+@click.option("--learning-rate", type=ranged("learning_rate"), help="The peak of the schedule.")
+@click.option(
+    "--schedule", type=Name(SCHEDULES), metavar="NAME", help="constant, cosine, linear, exponential or piecewise."
+)
+@click.option(
+    "--warmup", type=ranged("warmup"), metavar="STEPS", help="Steps in which the learning rate rises to its peak."
+)
+@click.option("--weight-decay", type=ranged("weight_decay"), help="Decoupled weight decay of the kernels.")
+@click.option("--clip-norm", type=ranged("clip_norm", none=True), help="Limit of the norm of all gradients; or none.")
+@click.option(
+    "--accumulate",
+    type=ranged("accumulate"),
+    metavar="PARTS",
+    help="Parts of a batch, one after the other, for less memory.",
+)
+@click.option("--augment", type=Names(AUGMENTATIONS), help="flip, shift, rotate, zoom, contrast, brightness.")
+@click.option("--dtype", type=Name(DTYPES), metavar="NAME", help="float32, mixed_bfloat16, mixed_float16 or float64.")
+@click.option("--seed", type=ranged("seed"), help="Weights, order of the examples, augmentation and dropout.")
+@click.option("--target", type=ranged("target"), metavar="ACCURACY", help="End the run at this accuracy, such as 0.99.")
 @click.option(
     "--strategy",
-    type=click.Choice(["one", "mirrored", "multiworker"]),
+    type=Name(STRATEGIES),
+    metavar="NAME",
     default="one",
     show_default=True,
-    help="One device; replicas on this machine; workers of TF_CONFIG or Slurm.",
+    help="one device; mirrored: replicas on this machine; multiworker: workers of TF_CONFIG or Slurm.",
 )
-@click.option("--replicas", type=int, help="Replicas of --strategy mirrored.  [default: one for each GPU]")
-@click.option("--join-timeout", type=float, default=300, show_default=True, help="Seconds to wait for all workers.")
-@click.option("--restarts", type=int, default=3, show_default=True, help="Restarts after another worker is lost.")
-@click.option("--out", default="run", show_default=True, metavar="DIR", help="For the model, checkpoints and logs.")
+@click.option(
+    "--replicas", type=ranged("replicas"), help="Replicas of --strategy mirrored.  [default: one for each GPU]"
+)
+@click.option(
+    "--join-timeout",
+    type=ranged("join_timeout"),
+    default=300,
+    show_default=True,
+    help="Seconds to wait for all workers.",
+)
+@click.option(
+    "--restarts", type=ranged("restarts"), default=3, show_default=True, help="Restarts after another worker is lost."
+)
+@click.option(
+    "--out", type=Out(), default="run", show_default=True, metavar="DIR", help="For the model, checkpoints and logs."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout, restarts, epochs, **changes):
     """Train PRESET, with any normalization or none.
@@ -109,14 +116,10 @@ def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout,
     The folder --out receives results.json, log.csv, events for TensorBoard, the last three checkpoints and model.keras,
     which takes raw examples. A killed run continues with --resume.
     """
-    if epochs is not None and changes["steps"] is not None:
-        raise click.UsageError("--epochs and --steps exclude each other. Give one of them.")
-    if epochs is not None and epochs < 1:
-        raise click.UsageError(f"--epochs must be an int ≥ 1. Received: {epochs}.")
-    changes["options"] = dict(changes["options"]) or None
-    changes = {field: value for field, value in changes.items() if value is not None or field == "norm"}
-    if click.get_current_context().get_parameter_source("norm").name == "DEFAULT":
-        changes.pop("norm")
+    given = [field for field in changes if click.get_current_context().get_parameter_source(field).name != "DEFAULT"]
+    changes = {field: changes[field] for field in given} | {"options": dict(changes["options"])}
+    check_together(strategy, replicas, epochs, changes)
+    load_keras()
     with needs("lab"):
         from bn_keras import experiments
         from bn_keras.cli.terminal import Progress, console
@@ -125,14 +128,25 @@ def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout,
         waiting = ("warmup", "evaluate_every") if epochs is not None else ()
         recipe = recipe_of(preset, data, {field: value for field, value in changes.items() if field not in waiting})
         kept = f"{out} keeps the last checkpoints; the same command with --resume continues."
-        usage = (experiments.DataError, experiments.NetworkError, experiments.RecipeError)
-        with explained(usage, kept), Progress(console(), patient=True) as progress:
+        usage = (experiments.DataError, experiments.NetworkError)
+        with explained(usage, kept), options_named(), Progress(console(), patient=True) as progress:
             replicas_here = strategy_of(strategy, replicas, join_timeout)
             loaded = experiments.load(data, data_dir, image_size=recipe.image_size)
             if epochs is not None:
                 recipe = recipe_of(preset, data, changes | lengths(loaded, recipe, epochs, changes))
             results = attempt(recipe, out, replicas_here, loaded, resume, progress, restarts)
     show(results, out)
+
+
+def check_together(strategy, replicas, epochs, changes):
+    """Refuses options that do not fit each other, before anything is loaded."""
+    if epochs is not None and "steps" in changes:
+        raise click.UsageError("--epochs and --steps exclude each other. Give one of them.")
+    if replicas is not None and strategy != "mirrored":
+        raise click.UsageError(f"--replicas is for --strategy mirrored. Received: --strategy {strategy}.")
+    lengths = ("steps", "evaluate_every", "warmup", "batch_size", "accumulate")
+    with usage_error():
+        check_lengths(**{field: changes.get(field) for field in lengths})
 
 
 def recipe_of(preset, data, changes):
@@ -160,8 +174,6 @@ def lengths(data, recipe, epochs, changes):
     """Steps for a number of epochs; an evaluation after each unless the user says otherwise."""
     of_one = max(1, (data.train.examples - (recipe.validation_examples or 0)) // recipe.batch_size)
     steps, every = of_one * epochs, changes.get("evaluate_every", of_one)
-    if every < 1:
-        raise click.UsageError(f"--evaluate-every must be an int ≥ 1. Received: {every}.")
     every = min(every, steps)
     nearest = max(1, round(steps / every)) * every
     if nearest != steps:

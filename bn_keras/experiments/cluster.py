@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from bn_keras.choices.ranges import RANGES
 from bn_keras.experiments.rendezvous import ClusterError, Member, meet
 
 KINDS = ("one", "mirrored", "multiworker")
@@ -26,12 +27,14 @@ def make_strategy(
     would wait for a missing worker without end.
 
     Args:
-        kind: `"one"` for one replica; `"mirrored"` for several replicas in this process; `"multiworker"` for several
-            processes.
-        replicas: The number of replicas of `"mirrored"`, ≥ 1; `None` for all GPUs. On a machine without GPUs, the CPU
-            is split into that many logical devices. `None` for the other kinds.
-        join_timeout: How long a worker waits for the others, in seconds.
-        tell: Takes lines about the workers that a worker waits for.
+        kind: Str: `"one"` for one replica; `"mirrored"` for several replicas in this process; `"multiworker"` for
+            several processes.
+        replicas: Int ≥ 1, the number of replicas of `"mirrored"`; `None` for all GPUs. On a machine without GPUs,
+            TensorFlow splits the CPU into that many logical devices, 64 at most. `None` for the other kinds.
+            Defaults to `None`.
+        join_timeout: Float > 0, how long a worker waits for the others, in seconds, at most a week. Defaults to
+            `300.0`.
+        tell: Function that gets lines about the workers that a worker waits for. Defaults to `print`.
 
     Returns:
         A `tf.distribute.Strategy`.
@@ -51,8 +54,9 @@ def make_strategy(
         raise ValueError(
             f"`replicas` must be None, or an int with kind='mirrored'. Received: replicas={replicas!r}, kind={kind!r}."
         )
-    if join_timeout <= 0:
-        raise ValueError(f"`join_timeout` must be a number of seconds > 0. Received: join_timeout={join_timeout!r}.")
+    if join_timeout not in RANGES["join_timeout"]:
+        words = RANGES["join_timeout"].words.replace("number", "number of seconds")
+        raise ValueError(f"`join_timeout` must be {words}. Received: join_timeout={join_timeout!r}.")
     if kind == "one":
         return tf.distribute.get_strategy()
     if kind == "mirrored":
@@ -67,8 +71,9 @@ def _local_devices(replicas):
         raise ValueError(
             "`replicas` must be given on a machine without GPUs, where it splits the CPU. Received: replicas=None."
         )
-    if replicas is not None and (replicas < 1 or (gpus and replicas > gpus)):
-        limits = f"from 1 to {gpus}, the number of GPUs" if gpus else "≥ 1"
+    most = gpus or RANGES["replicas"].most
+    if replicas is not None and not 1 <= replicas <= most:
+        limits = f"from 1 to {most}" + (", the number of GPUs" if gpus else "")
         raise ValueError(f"`replicas` must be {limits}. Received: replicas={replicas}.")
     if gpus:
         return [f"GPU:{i}" for i in range(replicas or gpus)]

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import keras
 
+from bn_keras.choices.fields import RecipeError
 from bn_keras.experiments.data import Data
+from bn_keras.experiments.memory import WIDE, check_width
 from bn_keras.experiments.training_recipe import TrainingRecipe
 from bn_keras.models import build
 
@@ -29,17 +31,21 @@ def build_network(recipe: TrainingRecipe, data: Data) -> keras.Model:
     """A new network that takes the raw examples of a data set: it standardizes images itself.
 
     Raises:
+        RecipeError: When the weights do not fit into the memory.
         NetworkError: When the norm, the width or the input shape do not fit the network.
     """
+    arguments = {
+        "norm": recipe.norm,
+        "classes": data.classes,
+        "input_shape": tuple(data.input_shape),
+        "preprocessing": data.preprocessing(),
+        **recipe.options,
+    }
     try:
-        return build(
-            recipe.preset,
-            norm=recipe.norm,
-            classes=data.classes,
-            input_shape=tuple(data.input_shape),
-            width=recipe.width,
-            preprocessing=data.preprocessing(),
-            **recipe.options,
-        )
+        if recipe.width > WIDE:
+            check_width(recipe, build(recipe.preset, width=1.0, **arguments).count_params())
+        return build(recipe.preset, width=recipe.width, **arguments)
+    except RecipeError:
+        raise
     except (ValueError, TypeError) as error:
         raise NetworkError(f"{recipe.preset!r} cannot be built for the data {data.name!r}: {error}") from error

@@ -11,8 +11,8 @@ import shlex
 
 import keras
 
+from bn_keras.choices.norm_text import text_of
 from bn_keras.experiments.data import load
-from bn_keras.experiments.norm_text import text_of
 from bn_keras.experiments.train import train
 from bn_keras.experiments.training_recipe import TrainingRecipe, training_recipe
 from bn_keras.lab.results import ResultsError

@@ -46,12 +46,16 @@ def train(
 
     Args:
         recipe: A `TrainingRecipe`.
-        out: The folder; `train` creates it. All workers see the same folder, and the first one writes.
-        strategy: A strategy of `tf.distribute`, such as `make_strategy` returns; `None` for one device.
-        data: What `load` returns; `None` to load what the recipe names.
-        data_dir: Where tensorflow-datasets keeps its data sets; `None` for its default.
-        resume: Whether to continue the run that `out` holds; a run without a checkpoint starts at its first step.
-        watcher: A `bn_keras.lab.watcher.Watcher` that shows the progress; `None` shows nothing.
+        out: Str or `os.PathLike`, the folder; `train` creates it. All workers see the same folder, and the first one
+            writes.
+        strategy: A strategy of `tf.distribute`, such as `make_strategy` returns; `None` for one device. Defaults to
+            `None`.
+        data: A `Data`, which `load` returns; `None` loads the data set that the recipe names. Defaults to `None`.
+        data_dir: Str or `os.PathLike`, where tensorflow-datasets keeps its data sets; `None` for its own directory.
+            Defaults to `None`.
+        resume: Bool, whether to continue the run in `out`; a run without a checkpoint starts at its first step.
+            Defaults to `False`.
+        watcher: A `bn_keras.lab.watcher.Watcher` that shows the progress; `None` shows nothing. Defaults to `None`.
 
     Returns:
         The results: a dict of plain values, as in `results.json`. `"outcome"` is `"finished"`, `"target"` or

@@ -9,18 +9,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.choices.fields import RecipeError
 from bn_keras.experiments.augmentation import make_augmentation
 from bn_keras.experiments.data import Data
 from bn_keras.experiments.data.arrays import ArraySplit
 from bn_keras.experiments.data.stream import StreamSplit
 from bn_keras.experiments.feed import make_feed
-from bn_keras.experiments.fields import RecipeError
+from bn_keras.experiments.memory import check_batch_memory
 from bn_keras.experiments.network import build_network, dtype_policy
 from bn_keras.experiments.optimizers import make_optimizer, make_schedule
 from bn_keras.experiments.steps import Parts, compile_count, compile_interval
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
 EVALUATION_BATCH = 500
+EVALUATION_VALUES = 2**25  # of the inputs of a batch: large images come in smaller batches
 # A call of the compiled interval cannot be interrupted, so a long interval is several calls.
 STEPS_PER_CALL = 100
 # A random state starts with seed + index · 2³² + replica · 2⁴⁸, so that no two layers and replicas share one.
@@ -46,22 +48,39 @@ class Evaluation:
 
 
 class Trainer:
-    """Trains one network, again and again if wanted, each time from the start, with one compiled step.
+    """Trains one network, each time from its first step, with one compiled step.
 
     Args:
         recipe: A `TrainingRecipe`.
-        data: What `load` returns.
-        strategy: A strategy of `tf.distribute`; `None` for one device.
+        data: A `Data`, which `load` returns.
+        strategy: A strategy of `tf.distribute`; `None` for one device. Defaults to `None`.
+        make_network: Function that makes a model from the recipe and the data. Defaults to `build_network`, which
+            builds the recipe's preset.
+
+    Raises:
+        RecipeError: If the recipe does not fit the data or the number of replicas.
+
+    >>> from bn_keras.experiments import load, training_recipe
+    >>> trainer = Trainer(training_recipe("mlp_sigmoid", steps=20, evaluate_every=10), load("digits"))
+    >>> [evaluation.step for evaluation in trainer.run(seed=1)]
+    [0, 10, 20]
     """
 
-    def __init__(self, recipe: TrainingRecipe, data: Data, strategy: tf.distribute.Strategy | None = None):
-        self.recipe = recipe
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        data: Data,
+        strategy: tf.distribute.Strategy | None = None,
+        make_network: Callable[[TrainingRecipe, Data], keras.Model] = build_network,
+    ):
+        self.recipe, self.make_network = recipe, make_network
         self.data = data if recipe.validation_examples is None else data.with_validation(recipe.validation_examples)
         self.strategy = strategy or tf.distribute.get_strategy()
         check_batch(recipe, self.strategy.num_replicas_in_sync)
         check_augmentation(recipe, self.data)
         with self.strategy.scope(), dtype_policy(recipe.dtype):
-            self.model = build_network(recipe, self.data)
+            self.model = make_network(recipe, self.data)
+            check_batch_memory(recipe, self.model, self.strategy)
             self.schedule = make_schedule(recipe.schedule, recipe.steps, recipe.warmup)
             self.optimizer = make_optimizer(
                 recipe.optimizer,
@@ -98,7 +117,7 @@ class Trainer:
         self.seed = recipe.seed if seed is None else seed
         keras.utils.set_random_seed(self.seed)
         with dtype_policy(recipe.dtype):
-            weights = first_weights(recipe, self.data)
+            weights = first_weights(recipe, self.data, self.make_network)
         # Steps for nothing, as no run shall be charged for compilation: the first call traces,
         # and setting a seed makes TensorFlow forget what it had compiled.
         self.feed.start(self.seed, 0)
@@ -165,17 +184,20 @@ class Trainer:
     def evaluation_batches(self, split: ArraySplit | StreamSplit):
         """The examples of a split that count, in batches."""
         count = min(self.recipe.evaluation_examples or split.examples, split.examples)
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // math.prod(self.data.input_shape)))
         if split.inputs is None:
-            yield from split.once(EVALUATION_BATCH).unbatch().take(count).batch(EVALUATION_BATCH)
+            yield from split.once(size).unbatch().take(count).batch(size)
             return
-        for start in range(0, count, EVALUATION_BATCH):
-            own = slice(start, min(start + EVALUATION_BATCH, count))
+        for start in range(0, count, size):
+            own = slice(start, min(start + size, count))
             yield tf.constant(split.inputs[own]), tf.constant(split.labels[own])
 
 
-def first_weights(recipe: TrainingRecipe, data: Data) -> list[np.ndarray]:
+def first_weights(
+    recipe: TrainingRecipe, data: Data, make_network: Callable[[TrainingRecipe, Data], keras.Model] = build_network
+) -> list[np.ndarray]:
     """The weights of a new network, with the recipe's gain on its kernels."""
-    model = build_network(recipe, data)
+    model = make_network(recipe, data)
     kernels = [weight.name.endswith("kernel") for weight in model.weights]
     if recipe.initial_gain != 1 and not any(kernels):
         raise RecipeError("initial_gain", f"1 for {recipe.preset!r}, which has no kernels", recipe.initial_gain)

@@ -4,58 +4,54 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from bn_keras.experiments.augmentation import AUGMENTATIONS
-from bn_keras.experiments.fields import (
-    RecipeError,
-    is_int,
-    is_real,
-    make_plain,
-    require,
-    require_int,
-    require_rate,
-    require_seed,
-)
-from bn_keras.experiments.optimizers import OPTIMIZERS, SCHEDULES
+from bn_keras.choices.fields import RecipeError, check_lengths, make_plain, require, require_in_ranges
+from bn_keras.choices.names import AUGMENTATIONS, DTYPES, OPTIMIZERS, SCHEDULES
+from bn_keras.choices.ranges import RANGES
 from bn_keras.models import norm as make_norm
 from bn_keras.models import preset
-
-DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRecipe:
-    """One training run, up to the machines that it runs on.
+    """The settings of one training run, apart from the machines that it runs on.
 
     Args:
-        preset: The network, one of `bn_keras.models.list_presets()`.
-        data: `"digits"`, an image classification set of tensorflow-datasets, `"folder:PATH"` or `"text:PATH"`.
-        norm: One of `bn_keras.models.norms()`, or a pair of a name and a dict of options.
-        options: The further arguments of the preset.
-        width: Multiplies the number of units or channels of the network's hidden layers.
-        initial_gain: Multiplies the first values of all kernels.
-        image_size: Height and width that images of a folder are resized to; `None` for their own.
-        optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`.
-        learning_rate: The peak of the schedule.
-        schedule: `"constant"`, `"cosine"`, `"linear"`, `"exponential"` (to a hundredth) or `"piecewise"` (a tenth after
-            half, a hundredth after three quarters of the steps).
-        warmup: Steps over which the learning rate rises linearly to its peak.
-        weight_decay: Decoupled, as in Keras; biases and the scales and offsets of normalization layers are spared.
-        clip_norm: Limit of the norm of all gradients together; `None` for none.
-        batch_size: Examples per step, over all replicas of all workers.
-        accumulate: Parts that each replica cuts its share of the batch into, one after the other, to need less memory.
-            Normalization over the batch takes its statistics from each part.
-        augment: Names of augmentations: `"flip"`, `"shift"`, `"rotate"`, `"zoom"`, `"contrast"`, `"brightness"`.
-        dtype: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"float64"`.
-        steps: Optimizer steps, a multiple of `evaluate_every`.
-        evaluate_every: Steps between two evaluations.
-        evaluation_examples: How many of the test examples an evaluation uses, from the first on; `None` for all.
-        validation_examples: How many training examples are held out for the evaluations, the same ones in every run;
-            the test examples then wait for the end of the run. `None`: evaluations use the test examples.
-        target: An accuracy in (0, 1] that ends the run when it is reached; `None` for no target.
-        seed: Sets the initial weights, the order of the examples, the augmentations and the dropout.
+        preset: Str, the network: one of `bn_keras.models.list_presets()`.
+        data: Str: `"digits"`, an image classification set of tensorflow-datasets, `"folder:PATH"` or `"text:PATH"`.
+        norm: Str or `None`, one of `bn_keras.models.norms()`; or a pair of a name and a dict of options. Defaults to
+            `"batch"`.
+        options: Dict of further arguments of the preset. Defaults to `{}`.
+        width: Float that multiplies the number of units or channels of the network's hidden layers. Defaults to `1.0`.
+        initial_gain: Float that multiplies the first values of all kernels. Defaults to `1.0`.
+        image_size: Int, the height and width in pixels that images of a folder are resized to; `None` keeps their size.
+            Defaults to `None`.
+        optimizer: Str: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`. Defaults to `"momentum"`.
+        learning_rate: Float, the peak of the schedule. Defaults to `0.1`.
+        schedule: Str: `"constant"`, `"cosine"`, `"linear"`, `"exponential"` (to a hundredth) or `"piecewise"` (a tenth
+            after half of the steps, a hundredth after three quarters). Defaults to `"constant"`.
+        warmup: Int, the steps over which the learning rate rises linearly to its peak. Defaults to `0`.
+        weight_decay: Float, decoupled as in Keras; biases and the scales and offsets of normalization layers do not
+            decay. Defaults to `0.0`.
+        clip_norm: Float, the limit of the global norm of the gradients; `None` for no limit. Defaults to `None`.
+        batch_size: Int, the examples per step over all replicas of all workers. Defaults to `64`.
+        accumulate: Int, the parts that each replica cuts its share of the batch into, to need less memory.
+            Normalization over the batch takes its statistics from each part. Defaults to `1`.
+        augment: Tuple of augmentations: `"flip"`, `"shift"`, `"rotate"`, `"zoom"`, `"contrast"`, `"brightness"`.
+            Defaults to `()`.
+        dtype: Str: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"float64"`. Defaults to `"float32"`.
+        steps: Int, the optimizer steps, a multiple of `evaluate_every`. Defaults to `1000`.
+        evaluate_every: Int, the steps between two evaluations. Defaults to `100`.
+        evaluation_examples: Int, how many of the test examples an evaluation uses, from the first on; `None` for all.
+            Defaults to `None`.
+        validation_examples: Int, how many training examples to hold out for the evaluations, the same ones in every
+            run; the run then uses the test examples at its end alone. `None` evaluates on the test examples. Defaults
+            to `None`.
+        target: Float in (0, 1], the accuracy at which the run ends; `None` for no target. Defaults to `None`.
+        seed: Int, the seed of the initial weights, the order of the examples, the augmentations and the dropout.
+            Defaults to `0`.
 
     Raises:
-        RecipeError: A `ValueError` that names the field, what was expected and what came.
+        RecipeError: A `ValueError` that names the field, the expected values and the received value.
 
     >>> TrainingRecipe(preset="mlp_sigmoid", data="digits", steps=100, evaluate_every=50).norm
     'batch'
@@ -91,8 +87,17 @@ class TrainingRecipe:
         require("data", isinstance(self.data, str) and bool(self.data), "the name of a data set", self.data)
         self._check_network()
         self._check_optimizer()
-        self._check_lengths()
-        require_seed("seed", self.seed)
+        require_in_ranges(
+            self, "batch_size", "accumulate", "steps", "evaluate_every", "warmup", "evaluation_examples",
+            "validation_examples", "target", "seed",
+        )  # fmt: skip
+        check_lengths(
+            steps=self.steps,
+            evaluate_every=self.evaluate_every,
+            warmup=self.warmup,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+        )
 
     def _check_network(self):
         if callable(self.norm):
@@ -101,11 +106,7 @@ class TrainingRecipe:
         unknown = sorted(set(self.options) - set(preset(self.preset).options))
         known = ", ".join(preset(self.preset).options) or "none"
         require("options", not unknown, f"options of {self.preset!r}: {known}", dict(self.options))
-        require("width", is_real(self.width) and 0 < self.width <= 16, "a number in (0, 16]", self.width)
-        gain = self.initial_gain
-        require("initial_gain", is_real(gain) and 0 < gain <= 1000, "a number in (0, 1000]", gain)
-        if self.image_size is not None:
-            require_int(self, "image_size", 1)
+        require_in_ranges(self, "width", "initial_gain", "image_size")
         require("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}", self.dtype)
         names = self.augment
         known = isinstance(names, tuple) and set(names) <= set(AUGMENTATIONS) and len(set(names)) == len(names)
@@ -114,24 +115,7 @@ class TrainingRecipe:
     def _check_optimizer(self):
         require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}", self.optimizer)
         require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}", self.schedule)
-        require_rate("learning_rate", self.learning_rate)
-        decay, clip = self.weight_decay, self.clip_norm
-        require("weight_decay", is_real(decay) and 0 <= decay < 1, "a number in [0, 1)", decay)
-        require("clip_norm", clip is None or (is_real(clip) and clip > 0), "a number > 0", clip)
-
-    def _check_lengths(self):
-        for name, least in (("batch_size", 2), ("accumulate", 1), ("steps", 1), ("evaluate_every", 1), ("warmup", 0)):
-            require_int(self, name, least)
-        if self.batch_size % self.accumulate:
-            raise RecipeError("batch_size", f"a multiple of accumulate={self.accumulate}", self.batch_size)
-        for name in ("evaluation_examples", "validation_examples"):
-            if getattr(self, name) is not None:
-                require_int(self, name, 1)
-        if self.steps % self.evaluate_every:
-            raise RecipeError("steps", f"a multiple of evaluate_every={self.evaluate_every}", self.steps)
-        require("warmup", self.warmup < self.steps, f"less than steps={self.steps}", self.warmup)
-        target = self.target
-        require("target", target is None or (is_real(target) and 0 < target <= 1), "a number in (0, 1]", target)
+        require_in_ranges(self, "learning_rate", "weight_decay", "clip_norm")
 
     def to_dict(self) -> dict:
         """Plain values, as JSON gives them back."""
@@ -151,15 +135,27 @@ TRAINING_DEFAULTS = {
 
 
 def training_recipe(preset: str, data: str = "digits", **changes) -> TrainingRecipe:
-    """The recipe of a preset's own, with any field changed.
+    """Returns the default recipe of a preset, with any field changed.
 
-    A changed `steps` brings along an `evaluate_every` that divides it.
+    If `changes` has `steps` and no `evaluate_every`, the recipe gets an `evaluate_every` that divides the steps.
+
+    Args:
+        preset: Str, one of `bn_keras.models.list_presets()`.
+        data: Str, the name of a data set, as in `bn_keras.experiments.load`. Defaults to `"digits"`.
+        **changes: Other fields of `TrainingRecipe`.
+
+    Returns:
+        A `TrainingRecipe`.
+
+    Raises:
+        RecipeError: For a field out of range.
+        ValueError, TypeError: For an unknown preset, and for an unknown field.
 
     >>> training_recipe("mlp_sigmoid", steps=500).evaluate_every
     50
     """
     fields = TRAINING_DEFAULTS.get(preset, {}) | changes
     steps = fields.get("steps")
-    if is_int(steps) and steps >= 1 and "evaluate_every" not in fields:
+    if steps in RANGES["steps"] and "evaluate_every" not in fields:
         fields["evaluate_every"] = math.gcd(int(steps), max(1, int(steps) // 10))
     return TrainingRecipe(preset=preset, data=data, **fields)

@@ -1,5 +1,6 @@
 """The one call: a model in, a checked file out."""
 
+import collections.abc
 import contextlib
 import dataclasses
 import os
@@ -9,15 +10,17 @@ import shutil
 import tempfile
 import threading
 import time
+import typing
 import zipfile
 
 import keras
 import tensorflow as tf
 
 from bn_keras import surgery
-from bn_keras.export import check as checking
+from bn_keras.choices.formats import FORMATS, existing, free_path
+from bn_keras.export import checking
 from bn_keras.export.endpoint import Endpoint, through
-from bn_keras.export.formats import FORMATS, brief, format_named, known_opset
+from bn_keras.export.formats import brief, format_named, known_opset, require, write
 from bn_keras.export.preprocessing import preprocessor
 from bn_keras.export.signature import signature_of
 from bn_keras.surgery.reports import Report, Verified
@@ -27,16 +30,17 @@ TIMEOUT = 300.0
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """An export; `str()` of it is two lines of text.
+    """An export; `str(exported)` is two lines of text.
 
     Attributes:
-        path: The path of the file or folder.
-        format: `"saved_model"`, `"tflite"` or `"onnx"`.
-        bytes: The size of the file, or of all files of the folder.
-        seconds: How long the export took, without the check.
-        inputs, outputs: Their names in the signature.
-        verified: A `bn_keras.surgery.Verified`: whether outputs were compared, and how far apart they are.
-        report: The report of `bn_keras.surgery.fold`; `None` without `fold=True`.
+        path: Path of the file or folder.
+        format: Str: `"saved_model"`, `"tflite"` or `"onnx"`.
+        bytes: Int, the size of the file, or of all files of the folder.
+        seconds: Float, the duration of the export without the check.
+        inputs: Tuple of the names of the inputs in the signature.
+        outputs: Tuple of the names of the outputs in the signature.
+        verified: `bn_keras.surgery.Verified`: whether outputs were compared, and how far apart they are.
+        report: The report of `bn_keras.surgery.fold`; `None` without `fold=True`. Defaults to `None`.
     """
 
     path: pathlib.Path
@@ -60,77 +64,78 @@ class Exported:
 
 
 def export(
-    model,
-    path,
+    model: keras.Model | str | os.PathLike,
+    path: str | os.PathLike,
     *,
-    format="saved_model",
-    fold=False,
-    preprocessing=None,
-    input_signature=None,
-    opset=None,
-    examples=None,
-    check=True,
-    timeout=TIMEOUT,
-    custom_objects=None,
-    report=print,
+    format: typing.Literal["saved_model", "tflite", "onnx"] = "saved_model",
+    fold: bool = False,
+    preprocessing: typing.Literal["unit", "tf", "torch", "caffe"] | None = None,
+    input_signature: typing.Any = None,
+    opset: int | None = None,
+    examples: typing.Any = None,
+    check: bool = True,
+    timeout: float = TIMEOUT,
+    custom_objects: collections.abc.Mapping[str, typing.Any] | None = None,
+    report: collections.abc.Callable[[str], object] | None = print,
 ) -> Exported:
     """Writes a model to a file that is served without bn_keras, and checks that the file gives the model's outputs.
 
-    The check loads the file in a new Python process that cannot import bn_keras, with the runtime of the format, and
-    compares the outputs, on the processor, for a batch of one and for one of several. They may differ by 1e-4 of the
-    largest output; where the model computes in float16 or bfloat16, by four units of its rounding. The file comes to
-    `path` only then; after an error or Ctrl-C nothing is there. A model that communicates with other devices in
-    inference is refused before anything runs.
+    The check loads the file in a new Python process that cannot import bn_keras, with the runtime of the format. It
+    compares the outputs on the CPU, for a batch of one and for a larger batch. They may differ by 1e-4 of the largest
+    output; where the model computes in float16 or bfloat16, by four units of its rounding. `export` moves the file to
+    `path` after the check, so an error or Ctrl-C leaves nothing there. `export` refuses a model that communicates with
+    other devices in inference, before anything runs.
 
-    The names of the inputs do not depend on the process. An input has the name of its `keras.Input`, if it was given
-    one; its key, where inputs are a dict; the name of its argument, where `call` has several; else `inputs`, or of
-    several `inputs_0`, ….
+    The names of the inputs do not depend on the process. An input has the name of its `keras.Input`, if somebody chose
+    one; its key, if the inputs are a dict; the name of its argument, if `call` has several; otherwise `inputs`, or
+    `inputs_0`, … for several inputs.
 
     Keras keeps the input shapes of a subclassed model, and forgets their dtypes. `export` traces such a model with
-    floats. An input that the model casts to integers before it computes anything, as `Embedding` does, becomes an
-    int32 input; all others stay floats. If a model with one input cannot be traced with floats, the input is int32 or
-    string, whichever the model can be traced with. An argument of `call` with a default is left out. `input_signature`
-    overrides all of this, and anything else is an error that asks for it. Pass it too for a model that casts integers
-    inside a `tf.function` of its own, which this rule does not see, and for one that takes bytes and casts them to
-    floats: the inputs of both stay floats otherwise.
+    floats. An input that the model casts to integers before it computes anything, as `Embedding` does, becomes an int32
+    input; all others stay floats. If a model with one input cannot be traced with floats, the input is int32 or string,
+    whichever the model can be traced with. `export` leaves out an argument of `call` that has a default.
+    `input_signature` overrides all of this. Pass it too for a model that casts integers inside a `tf.function` of its
+    own, and for one that casts bytes to floats: their inputs would stay floats otherwise.
 
     Args:
-        model: A Keras model that has been built, or the path of a `.keras` file. A model that lives in a
-            `tf.distribute` strategy needs no preparation: the file holds one plain variable for each that the replicas
-            share. Of several workers one makes the call.
-        path: A file or folder that is not there yet. `export` makes the folders that it is in.
-        format: `"saved_model"` for TensorFlow and TF Serving: a folder, served as `serve`, and as the signatures
-            `serve` and `serving_default`; `"tflite"` for LiteRT, `….tflite`, signature `serve`; `"onnx"`, `….onnx`,
-            with the extra `export`.
-        fold: Whether to merge batch norm into the layers beside it first: `bn_keras.surgery.fold`.
-        preprocessing: How the exported model scales pixels, so that it takes numbers from 0 to 255: `"unit"` scales
-            them to 0…1, `"tf"` to −1…1, `"torch"` and `"caffe"` by ImageNet's channels as
-            `keras.applications.imagenet_utils.preprocess_input` does; `None` for nothing.
+        model: Keras model that has been built, or the path of a `.keras` file; a str or `os.PathLike`. A model of a
+            `tf.distribute` strategy needs no preparation: the file holds one plain variable for each variable that the
+            replicas share. With several workers, one of them calls `export`.
+        path: Str or `os.PathLike`, the file or folder to write, which must not exist. `export` makes its parent
+            folders.
+        format: `"saved_model"` for TensorFlow and TF Serving: a folder, with the endpoint `serve` and the signatures
+            `serve` and `serving_default`; `"tflite"` for LiteRT: a `.tflite` file with the signature `serve`; or
+            `"onnx"`: a `.onnx` file, with the extra `export`. Defaults to `"saved_model"`.
+        fold: Bool, whether to merge batch norm into the layers beside it first, with `bn_keras.surgery.fold`. Defaults
+            to `False`.
+        preprocessing: How the exported model scales pixels from 0 to 255: `"unit"` scales them to [0, 1], `"tf"` to
+            [−1, 1], `"torch"` and `"caffe"` by ImageNet's channels as
+            `keras.applications.imagenet_utils.preprocess_input` does. `None` does not scale. Defaults to `None`.
         input_signature: The inputs, in the structure that the model takes: objects with `shape`, `dtype` and perhaps
-            `name`, such as `tf.TensorSpec`, `keras.InputSpec` or `keras.Input`. Where the `call` of a subclassed model
-            has several arguments, a tuple has the inputs of each, or a dict by the arguments' names. The first
-            dimension is the batch: `None` for any size, or the one size that is served. `None` for the inputs that the
-            model declares.
-        opset: The version of ONNX' operators, from 9; `None` for the default of tf2onnx.
+            `name`, such as `tf.TensorSpec`, `keras.InputSpec` or `keras.Input`. If the `call` of a subclassed model has
+            several arguments: a tuple, or a dict by the arguments' names. The first dimension is the batch: `None` for
+            any size, or the one size to serve. `None` takes the inputs that the model declares. Defaults to `None`.
+        opset: Int ≥ 9, the version of ONNX' operators, or `None` for the default of tf2onnx. Defaults to `None`.
         examples: Inputs for the check, as the exported model takes them, at least one; for several arguments of `call`
-            a tuple or dict, as above. `None` for three random ones: normal, or pixels where there is preprocessing, or
-            0 and 1 for integers; an unknown size is 32.
-        check: Whether to check.
-        timeout: The time limit of the check in seconds, 300 by default. When it is over, the new process is killed
-            with all its children.
-        custom_objects: A dict of classes and functions by name that a `.keras` file needs.
-        report: Called with a text when batch norm is folded and when the export is done; `None` for nobody.
+            a tuple or dict, as above. `None` takes three random ones: normal, or pixels with `preprocessing`, or 0 and
+            1 for integers, with 32 for each unknown size. Defaults to `None`.
+        check: Bool, whether to check the file. Defaults to `True`.
+        timeout: Float > 0, the time limit of the check in seconds. After it `export` kills the new process and its
+            children. Defaults to `300.0`.
+        custom_objects: Dict of classes and functions by name that a `.keras` file needs, or `None`. Defaults to `None`.
+        report: Function that gets a text when batch norm is folded and when the export is done, or `None` for no text.
+            Defaults to `print`.
 
     Returns:
-        An `Exported`. The given model is as it was.
+        An `Exported`. The model does not change.
 
     Raises:
-        ExportError: A `RuntimeError`, when the format cannot hold the model, when its inputs cannot be known, when it
-            communicates, or when the check fails or takes too long.
-        ImportError: When a package that the format needs is missing, with its name.
-        FileExistsError: When there is something at `path`.
-        ValueError, TypeError: For an argument that cannot be, with what can; within `strategy.scope()`; for a model
-            that has to be folded and cannot be copied, as in `bn_keras.surgery.from_keras`.
+        ExportError: A `RuntimeError`, if the format cannot hold the model, if the inputs of the model are unknown, if
+            the model communicates in inference, or if the check fails or takes too long.
+        ImportError: If a package that the format needs is missing, with its name.
+        FileExistsError: If there is something at `path`.
+        ValueError, TypeError: For an argument of the wrong value or type, with the allowed ones; within
+            `strategy.scope()`; for a model that `fold` cannot copy, as in `bn_keras.surgery.from_keras`.
 
     Example:
 
@@ -145,12 +150,12 @@ def export(
     (('x',), ('output_0',))
     """
     chosen = format_named(format)
-    path = free_path(path, chosen)
+    target = free_path(path, chosen)
     if tf.distribute.has_strategy():
         raise ValueError("An exported model belongs to no strategy. Call export outside of strategy.scope().")
     if not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"`timeout` must be a number of seconds > 0. Received: {timeout!r}.")
-    chosen.require(check)
+    require(chosen, check)
     opset = known_opset(opset, chosen)
     model = loaded(model, custom_objects)
     signature = signature_of(model, input_signature)
@@ -158,17 +163,17 @@ def export(
     exported_model, folding = folded(model, report) if fold else (model, None)
     endpoint = Endpoint(exported_model, signature, front)
     batches = checking.batches_of(endpoint, examples, pixels=front is not None) if check else []
-    with beside(path) as draft:
+    with beside(target) as draft:
         started = time.monotonic()
-        chosen.write(endpoint, draft, opset)
+        write(chosen, endpoint, draft, opset)
         seconds, verified = time.monotonic() - started, Verified(None, "check=False")
         if check:
             reference, tolerance = (lambda batch: through(front, model, batch)), checking.tolerance_of(model)
             how = "made-up inputs" if examples is None else "the examples"
-            verified = checking.check(reference, tolerance, endpoint, batches, format, draft, timeout, how)
+            verified = checking.check_file(reference, tolerance, endpoint, batches, format, draft, timeout, how)
         size = bytes_of(draft)
-        move(draft, path)
-    exported = Exported(path, format, size, seconds, endpoint.inputs, endpoint.outputs, verified, folding)
+        move(draft, target)
+    exported = Exported(target, format, size, seconds, endpoint.inputs, endpoint.outputs, verified, folding)
     if report is not None:
         report(str(exported))
     return exported
@@ -181,28 +186,6 @@ def folded(model, report):
     if report is not None:
         report(str(folding))
     return copy, folding
-
-
-def free_path(path, chosen):
-    """The path, if a file of that format can be written there."""
-    if "://" in str(path):
-        raise ValueError(f"Expected a path of this machine. Received: {path!r}. Export to one, and copy it from there.")
-    path = pathlib.Path(path)
-    suffixes = {each.suffix for each in FORMATS.values()} - {""} | {".keras", ".h5"}
-    if path.suffix != chosen.suffix and (chosen.suffix or path.suffix in suffixes):
-        what = f"must end in {chosen.suffix}" if chosen.suffix else "must be a folder, such as exported/1"
-        raise ValueError(f"For {chosen.title} the path {what}. Received: {str(path)!r}. Or choose another `format`.")
-    if os.path.lexists(path):
-        raise FileExistsError(f"There is something at {str(path)!r} already. Choose another path, or remove it first.")
-    above = existing(path)
-    if not above.is_dir():
-        raise NotADirectoryError(f"{str(above)!r} is no folder. Received: {str(path)!r}. Choose another path.")
-    return path
-
-
-def existing(path):
-    """The innermost folder above a path that exists."""
-    return next(folder for folder in path.absolute().parents if os.path.lexists(folder))
 
 
 def loaded(model, custom_objects):

@@ -1,6 +1,5 @@
 """The formats a model can be exported to: how each is written, and what that needs."""
 
-import dataclasses
 import difflib
 import importlib.util
 import json
@@ -10,6 +9,7 @@ import tempfile
 
 import tensorflow as tf
 
+from bn_keras.choices.formats import FORMATS, Format
 from bn_keras.export import process
 
 ENDPOINT = "serve"
@@ -21,54 +21,27 @@ class ExportError(RuntimeError):
     """A format cannot hold the model, or the exported model differs from the model."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """A format.
-
-    Attributes:
-        name: The `format` argument of `export`.
-        title: The name in a sentence.
-        suffix: The end of the file's name; `""` for a folder.
-        needs: The packages that the conversion imports.
-        runtime: The package that serves the file, where that is another one.
-    """
-
-    name: str
-    title: str
-    suffix: str
-    needs: tuple = ()
-    runtime: tuple = ()
-
-    def require(self, check: bool) -> None:
-        """Raises an `ImportError` that names what is missing."""
-        needed = self.needs + (self.runtime if check else ())
-        missing = [name for name in needed if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ImportError(
-                f"Export to {self.title} needs {', '.join(needed)}. Missing: {', '.join(missing)}. "
-                "Install what is missing: pip install 'bn_keras[export]'"
-            )
-
-    def write(self, endpoint, path: pathlib.Path, opset: int | None = None) -> None:
-        """Writes an `Endpoint` to a path, with an opset where the format is ONNX."""
-        try:
-            if self.name == "saved_model":
-                write_saved_model(endpoint, path)
-            else:
-                convert(self.name, endpoint, path, opset)
-        except Exception as error:
-            name = endpoint.model.name
-            raise ExportError(f"The model {name!r} cannot be exported to {self.title}: {brief(error)}") from error
+def require(chosen: Format, check: bool) -> None:
+    """Raises an `ImportError` that names what a format needs and is missing."""
+    needed = chosen.needs + (chosen.runtime if check else ())
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"Export to {chosen.title} needs {', '.join(needed)}. Missing: {', '.join(missing)}. "
+            "Install what is missing: pip install 'bn_keras[export]'"
+        )
 
 
-FORMATS = {
-    format.name: format
-    for format in (
-        Format("saved_model", "SavedModel", ""),
-        Format("tflite", "LiteRT", ".tflite"),
-        Format("onnx", "ONNX", ".onnx", ("tf2onnx", "onnx"), ("onnxruntime",)),
-    )
-}
+def write(chosen: Format, endpoint, path: pathlib.Path, opset: int | None = None) -> None:
+    """Writes an `Endpoint` to a path, with an opset where the format is ONNX."""
+    try:
+        if chosen.name == "saved_model":
+            write_saved_model(endpoint, path)
+        else:
+            convert(chosen.name, endpoint, path, opset)
+    except Exception as error:
+        name = endpoint.model.name
+        raise ExportError(f"The model {name!r} cannot be exported to {chosen.title}: {brief(error)}") from error
 
 
 def format_named(name: str) -> Format:

@@ -10,7 +10,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's 
 MEAN_OF_PIXELS = (103.939, 116.779, 123.68)  # blue, green, red, as Caffe's networks were given them
 
 # By name: whether red and blue change places, what pixels are multiplied by then, and what is taken off at last.
-PREPROCESSING = {
+PREPROCESSING: dict[str, tuple] = {
     "unit": (False, 1 / 255, 0.0),
     "tf": (False, 1 / 127.5, 1.0),
     "torch": (False, [1 / (255 * each) for each in DEVIATION], [m / d for m, d in zip(MEAN, DEVIATION, strict=True)]),

@@ -1,4 +1,4 @@
-"""The outputs of an exported model, from its own runtime: run by `check.py`, in a process without bn_keras.
+"""The outputs of an exported model, from its own runtime: run by `checking.py`, in a process without bn_keras.
 
     python -I served.py FORMAT PATH REQUEST ANSWER
 

@@ -54,16 +54,16 @@ def called(model, arguments: dict):
     return model(**arguments, training=False)
 
 
-def signature_of(model, given=None) -> Signature:
+def signature_of(model, input_signature=None) -> Signature:
     """The signature of a model.
 
     Args:
         model: A Keras model that has been built.
-        given: The `input_signature` of `export`, or `None`.
+        input_signature: That of `export`, or `None`.
 
     Raises:
         ExportError: If the inputs of a subclassed model cannot be known.
-        ValueError: If `given` does not fit the model.
+        ValueError: If `input_signature` does not fit the model.
 
     Example:
 
@@ -71,12 +71,14 @@ def signature_of(model, given=None) -> Signature:
     {'inputs': TensorSpec(shape=(None, 3), dtype=tf.float32, name='x')}
     """
     known = declared(model)
-    if given is None and known is None:
+    if input_signature is None and known is None:
         arguments = found_by_tracing(model)
-    elif given is None:
+    elif input_signature is None:
         arguments = known
     else:
-        arguments = {name: specs_given(value) for name, value in by_argument(model, given, "input_signature").items()}
+        arguments = {
+            name: specs_given(value) for name, value in by_argument(model, input_signature, "input_signature").items()
+        }
         if known is not None:
             arguments = with_names_of(known, arguments)
     signature = Signature(with_names(arguments))
@@ -156,9 +158,9 @@ def specs_given(structure):
 
 def with_names_of(known: dict, arguments: dict) -> dict:
     """Given specs, which have the names of the declared inputs where they have none of their own."""
-    flat, given = alike(known, arguments, "input_signature")
-    names = [spec.name or own.name for own, spec in zip(flat, given, strict=True)]
-    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for spec, name in zip(given, names, strict=True)]
+    flat, user_specs = alike(known, arguments, "input_signature")
+    names = [spec.name or own.name for own, spec in zip(flat, user_specs, strict=True)]
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for spec, name in zip(user_specs, names, strict=True)]
     return tf.nest.pack_sequence_as(known, specs)
 
 
@@ -180,7 +182,7 @@ def alike(specs: dict, values: dict, what: str) -> tuple[list, list]:
 
 def with_names(arguments: dict) -> dict:
     """Specs with names: its own if somebody chose one, else one that the place of the spec tells."""
-    taken = set()
+    taken: set[str] = set()
 
     def unique(name):
         name = free = re.sub(r"\W", "_", name)

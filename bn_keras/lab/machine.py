@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import importlib.util
+import math
 import os
 import pathlib
 import platform
@@ -17,6 +18,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def most_jobs() -> int:
+    """The largest number of processes that measure side by side: each has one thread and takes about a gigabyte."""
+    return max(8, 2 * cores())
+
+
 def machine() -> dict[str, str | int | None]:
     """The processor, cores, memory and system; the memory is `None` where the system does not tell it."""
     return {
@@ -25,6 +31,21 @@ def machine() -> dict[str, str | int | None]:
         "memory": first_value("/proc/meminfo", "MemTotal"),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def memory_bytes() -> float:
+    """The memory that this process may use, in bytes: that of the machine or of its container; infinite if unknown."""
+    sizes = [math.inf]
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in map(pathlib.Path, LIMITS):
+        text = path.read_text().strip() if path.is_file() else ""
+        if text.isdigit():
+            sizes.append(int(text))
+    return min(sizes)
 
 
 def first_value(path: str, name: str) -> str | None:

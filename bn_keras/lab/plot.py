@@ -3,9 +3,12 @@
 import io
 import pathlib
 
-import matplotlib
-import matplotlib.axes
-import matplotlib.figure
+from bn_keras.lab.extras import packages_of
+
+with packages_of("lab"):
+    import matplotlib
+    import matplotlib.axes
+    import matplotlib.figure
 
 # Okabe and Ito's colours stay apart with every kind of colour blindness.
 BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"

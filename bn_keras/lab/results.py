@@ -95,4 +95,4 @@ def check_same(path: pathlib.Path, stored: dict, wanted: dict) -> None:
 
 def digest_of(path: pathlib.Path) -> str:
     """The line in a picture that says which results it was drawn from."""
-    return "drawn from results.json, sha256 " + hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"drawn from {path.name}, sha256 " + hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,36 +1,47 @@
 """An affine map per channel as a Keras layer."""
 
+import typing
+
 import keras
 import tensorflow as tf
 
-from bn_keras.layers.arguments import ACTIVATION
+from bn_keras.layers.arguments import ACTIVATION, Activation
 from bn_keras.layers.base import AXIS, ChannelLayer, Shape, exact_rank
 from bn_keras.ops.batch_norm import affine
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
 class Affine(ChannelLayer):
-    r"""Multiplies each channel by a number and adds another, as a batch norm does in inference.
+    """Multiplies each channel by a number and adds another, as batch norm does in inference.
 
     $$ y = s x + o $$
 
-    `bn_keras.surgery.fold` puts it where a batch norm cannot be merged into a convolution.
-
-    Shapes: input and output `(batch, …, channels)`, of any rank ≥ 2; `scale` and `offset` have the sizes of the
-    input along `axis`, `(channels,)` for one.
-    Dtypes: the output has the layer's compute dtype; the arithmetic is float32 at least.
+    `bn_keras.surgery.fold` puts this layer where it cannot merge a batch norm into a convolution. The layer computes in
+    float32 at least, and the output has the layer's compute dtype. Its weights `scale` and `offset` have the sizes of
+    the input along `axis`.
 
     Args:
-        axis: Int, the axis of the channels, or a list of ints, as in `BatchNorm`.
-        activation: A Keras activation of the output.
-        **kwargs: The arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
+        axis: Int, or list or tuple of ints: the axes of the channels, as in `BatchNorm`. Defaults to `-1`.
+        activation: Keras activation of the output (a str, function or dict), or `None`. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
-        inputs: The tensor.
-        training, mask: Taken as `BatchNorm` takes them; they change nothing.
+        inputs: Tensor of any dtype.
+        training: Bool or `None`. It changes nothing. Defaults to `None`.
+        mask: Tensor or `None`. It changes nothing. Defaults to `None`.
+
+    Input shape:
+        `(batch, …, channels)`, of any rank ≥ 2, with the channels at `axis`.
+
+    Output shape:
+        The input shape.
 
     Raises:
-        TypeError, ValueError: For an `axis` of the wrong type, or out of the range of the input.
+        TypeError, ValueError: For an `axis` of the wrong type, when the layer is made. For an `axis` out of the range
+            of the input, when the layer is built.
+
+    References:
+        [Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167), Algorithm 2, line 11.
 
     Example:
 
@@ -43,6 +54,15 @@ class Affine(ChannelLayer):
     """
 
     arguments = AXIS, ACTIVATION
+
+    if typing.TYPE_CHECKING:  # what a type checker sees; `arguments` makes the constructor
+
+        def __init__(
+            self,
+            axis: int | list[int] | tuple[int, ...] = -1,
+            activation: Activation = None,
+            **kwargs: typing.Any,
+        ) -> None: ...
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)

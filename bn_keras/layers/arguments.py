@@ -22,6 +22,11 @@ import keras
 
 from bn_keras.layers.checks import checked_number
 
+Initializer: typing.TypeAlias = str | dict | keras.initializers.Initializer
+Regularizer: typing.TypeAlias = str | dict | keras.regularizers.Regularizer | None
+Constraint: typing.TypeAlias = str | dict | keras.constraints.Constraint | None
+Activation: typing.TypeAlias = str | dict | collections.abc.Callable | None
+
 
 def unchanged(value: typing.Any) -> typing.Any:
     return value
@@ -84,7 +89,7 @@ def constructor(kind: type[DeclaredLayer]) -> collections.abc.Callable:
             setattr(self, argument.name, argument.check(bound.arguments[argument.name]))
         self.check_arguments()
 
-    __init__.__signature__ = signature
+    __init__.__signature__ = signature  # type: ignore[attr-defined]
     __init__.__qualname__ = f"{kind.__qualname__}.__init__"
     __init__.__module__ = kind.__module__
     return __init__
@@ -116,17 +121,17 @@ def flag(name: str, default: bool, keyword_only: bool = False) -> Argument:
 
 def initializer(name: str, default: str) -> Argument:
     functions = keras.initializers.get, keras.initializers.serialize
-    return Argument(name, default, *functions, str | dict | keras.initializers.Initializer)
+    return Argument(name, default, *functions, Initializer)
 
 
 def regularizer(name: str) -> Argument:
     functions = keras.regularizers.get, keras.regularizers.serialize
-    return Argument(name, None, *functions, str | dict | keras.regularizers.Regularizer | None)
+    return Argument(name, None, *functions, Regularizer)
 
 
 def constraint(name: str) -> Argument:
     functions = keras.constraints.get, keras.constraints.serialize
-    return Argument(name, None, *functions, str | dict | keras.constraints.Constraint | None)
+    return Argument(name, None, *functions, Constraint)
 
 
 EPSILON = number("epsilon", 1e-3)
@@ -139,5 +144,5 @@ REGULARIZERS_AND_CONSTRAINTS = (
     constraint("beta_constraint"),
     constraint("gamma_constraint"),
 )
-ACTIVATION = Argument("activation", None, keras.activations.get, keras.activations.serialize)
+ACTIVATION = Argument("activation", None, keras.activations.get, keras.activations.serialize, Activation)
 FROZEN = flag("frozen", False)

@@ -9,7 +9,7 @@ from bn_keras.layers.arguments import Argument, DeclaredLayer
 from bn_keras.layers.checks import checked_axis, checked_channel_axis
 from bn_keras.ops.moments import statistics_dtype
 
-AXIS = Argument("axis", -1, checked_axis, annotation=int | list[int])
+AXIS = Argument("axis", -1, checked_axis, annotation=int | list[int] | tuple[int, ...])
 CHANNEL_AXIS = Argument("axis", -1, checked_channel_axis, annotation=int)
 
 Shape = tuple[int | None, ...]
@@ -91,20 +91,20 @@ class StatisticsLayer(NormalizationLayer):
 
 def axes_of(axis: int | list[int], input_shape: Shape) -> tuple[int, ...]:
     """`axis` as rising non-negative ints, once the shape that it indexes is known."""
-    rank, given = len(input_shape), axis if isinstance(axis, list) else [axis]
+    rank, positions = len(input_shape), axis if isinstance(axis, list) else [axis]
     if rank < 2:
         raise ValueError(
             "The input must have rank ≥ 2, (batch, …, channels). "
             f"Received: an input of shape {tuple(input_shape)}. Add a batch axis."
         )
-    if not all(-rank <= each < rank for each in given):
+    if not all(-rank <= each < rank for each in positions):
         raise ValueError(
             f"`axis` must be in [{-rank}, {rank - 1}] for an input of rank {rank}. "
             f"Received: axis={axis}, an input of shape {tuple(input_shape)}. "
             "Use -1 for channels last, 1 for channels first."
         )
-    axes = sorted({each % rank for each in given})
-    if len(axes) < len(given):
+    axes = sorted({each % rank for each in positions})
+    if len(axes) < len(positions):
         raise ValueError(f"`axis` must name different axes. Received: axis={axis} for an input of rank {rank}.")
     if any(input_shape[each] is None for each in axes):
         raise ValueError(
@@ -125,7 +125,7 @@ def float_tensor(inputs: tf.Tensor | tf.Variable) -> tf.Tensor:
 
 
 def sizes_along(axis: int | list[int], input_shape: Shape) -> tuple[int, ...]:
-    return tuple(input_shape[each] for each in axes_of(axis, input_shape))
+    return tuple(input_shape[each] for each in axes_of(axis, input_shape))  # type: ignore[misc]  # none of them is None
 
 
 def with_known_sizes(inputs: tf.Tensor, axis: int | list[int], sizes: tuple[int, ...]) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """Batch normalization as a Keras layer."""
 
 import functools
+import typing
 
 import keras
 import tensorflow as tf
@@ -12,7 +13,11 @@ from bn_keras.layers.arguments import (
     FROZEN,
     INITIALIZERS,
     REGULARIZERS_AND_CONSTRAINTS,
+    Activation,
     Argument,
+    Constraint,
+    Initializer,
+    Regularizer,
     flag,
     initializer,
     number,
@@ -40,73 +45,92 @@ class BatchNorm(StatisticsLayer):
 
     $$ y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta $$
 
-    While training, μ and σ² are the mean and the (biased) variance of the batch over every
-    axis but `axis`, and two moving averages follow them:
+    In training, μ and σ² are the mean and the (biased) variance of the batch over every axis but `axis`. Two moving
+    averages follow them:
 
         moving_mean     ← momentum · moving_mean     + (1 − momentum) · μ
         moving_variance ← momentum · moving_variance + (1 − momentum) · m/(m−1) · σ²
 
-    In inference the moving averages stand in for μ and σ²: the output of an example no longer
-    depends on the others. A drop-in for `keras.layers.BatchNormalization`: same arguments, same
-    weights in the same order, same meaning of `training`, `trainable` and `mask`.
+    In inference, the moving averages replace μ and σ², so the output of an example does not depend on the other
+    examples.
 
-    Shapes: input and output `(batch, …, channels)`, of any rank ≥ 2, the channels at `axis`;
-    each weight `(channels,)`.
-    Dtypes: the output has the layer's compute dtype. Moments and moving statistics are float32
-    at least under every dtype policy.
+    The layer is a drop-in for `keras.layers.BatchNormalization`: it has the same arguments, the same weights in the
+    same order, and the same meaning of `training`, `trainable` and `mask`. Each weight has the shape `(channels,)`.
+    Moments and moving statistics are float32 at least under every dtype policy, and the output has the layer's compute
+    dtype.
 
     Args:
-        axis: Int, the axis of the channels; 1 after a channels-first convolution. A list of ints
-            gives each combination of their positions a mean, variance, scale and offset of its own.
-        momentum: The share of its old value that a moving average keeps at each step, in
-            [0, 1]. PyTorch's `momentum` is 1 minus this one. `None` averages all batches alike. With
-            gradients accumulated over k batches, `momentum ** (1 / k)` keeps the share per update.
-        epsilon: Added to the variance, ≥ 0.
-        center: Whether to add the offset `beta`.
-        scale: Whether to multiply by the scale `gamma`.
-        beta_initializer, gamma_initializer: Of the offset and scale.
-        moving_mean_initializer, moving_variance_initializer: Of the moving statistics.
-        beta_regularizer, gamma_regularizer: Optional.
-        beta_constraint, gamma_constraint: Optional.
-        renorm, renorm_clipping, renorm_momentum: Batch renormalization (Ioffe 2017): the batch is
-            normalized as in inference, as far as `renorm_clipping`, a dict of `rmin`, `rmax` and `dmax`,
-            lets it; `renorm_momentum` is that of the averages it is corrected to.
-        synchronized: Whether the moments are those of all replicas of a `tf.distribute` strategy: one
-            collective forward and one backward, shards of any size, none in inference. If not, each
-            replica is normalized by its own moments. The moving statistics average those of all
-            replicas either way, and are the same on each.
-        group_size: Synchronizes every so many neighbouring replicas with each other; `None` for all.
-        unbiased: Whether the moving variance averages the Bessel-corrected variance of the
-            batches, as Algorithm 2 of the paper, PyTorch and TensorFlow's fused kernel do.
-            `False` averages the biased one, as Keras 3 does.
-        bias_correction: Whether the moving averages forget the values that they start from: without
-            it they lag for the first few times 1/(1 − momentum) steps.
-        virtual_batch_size: In training, every so many examples are normalized by themselves, the rest
-            of the batch likewise (ghost batch norm, Hoffer et al. 2017). Inference is as without.
-        fused: Whether training takes TensorFlow's kernel; `None` where it is safe and pays, `True`
-            raises `ValueError` where it cannot be used. Where a mean is more than 32 deviations, which
-            the kernel's float32 sums would lose, the batch is normalized again without it.
-        activation: A Keras activation of the output. With "relu" a large training step on a CPU takes a third
-            less time than with a layer of its own after this one.
-        frozen: Whether training runs as inference does: the moving statistics are used and stay, while γ and β
-            go on learning. `trainable = False` freezes these too. `bn_keras.surgery.freeze` sets it.
-        **kwargs: The arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
+        axis: Int, the axis of the channels; 1 after a channels-first convolution. A list or tuple of ints gives each
+            combination of positions along these axes its own mean, variance, scale and offset. Defaults to `-1`.
+        momentum: Float in [0, 1], the share of its old value that a moving average keeps at each step. PyTorch's
+            `momentum` is 1 minus this one. `None` averages all batches alike. With gradients accumulated over k
+            batches, `momentum ** (1 / k)` keeps the share per update. Defaults to `0.99`.
+        epsilon: Float ≥ 0 that is added to the variance. Defaults to `0.001`.
+        center: Bool, whether to add the offset `beta`. Defaults to `True`.
+        scale: Bool, whether to multiply by the scale `gamma`. Defaults to `True`.
+        beta_initializer: Initializer of `beta`. Defaults to `"zeros"`.
+        gamma_initializer: Initializer of `gamma`. Defaults to `"ones"`.
+        moving_mean_initializer: Initializer of the moving mean. Defaults to `"zeros"`.
+        moving_variance_initializer: Initializer of the moving variance. Defaults to `"ones"`.
+        beta_regularizer: Regularizer of `beta`, or `None`. Defaults to `None`.
+        gamma_regularizer: Regularizer of `gamma`, or `None`. Defaults to `None`.
+        beta_constraint: Constraint of `beta`, or `None`. Defaults to `None`.
+        gamma_constraint: Constraint of `gamma`, or `None`. Defaults to `None`.
+        renorm: Bool, whether to use batch renormalization (Ioffe 2017): training normalizes a batch as inference would,
+            as far as `renorm_clipping` allows. Defaults to `False`.
+        renorm_clipping: Dict with the limits `"rmin"`, `"rmax"` and `"dmax"` of the correction, or `None` for no
+            limits. Defaults to `None`.
+        renorm_momentum: Float in [0, 1], the momentum of the averages that `renorm` corrects to. Defaults to `0.99`.
+        synchronized: Bool, whether to take the moments over all replicas of a `tf.distribute` strategy. Training then
+            runs one collective forward and one backward, and inference none; replicas may have batches of different
+            sizes. Otherwise each replica normalizes by its own moments. The moving statistics average over all replicas
+            either way, and are equal on all of them. Defaults to `False`.
+        unbiased: Bool, whether the moving variance averages the Bessel-corrected variance, as Algorithm 2 of the paper,
+            PyTorch and TensorFlow's fused kernel do. `False` averages the biased variance, as Keras 3 does. Defaults to
+            `True`.
+        bias_correction: Bool, whether to correct the moving averages for their initial values. Without the correction
+            they lag for the first few times 1/(1 − momentum) steps. Defaults to `False`.
+        virtual_batch_size: Int ≥ 2, the number of examples that training normalizes together (ghost batch norm, Hoffer
+            et al. 2017), or `None` for the whole batch. It does not change inference. Defaults to `None`.
+        group_size: Int ≥ 2, the number of neighbouring replicas that `synchronized=True` synchronizes with each other,
+            or `None` for all replicas. Defaults to `None`.
+        fused: Bool, whether training uses TensorFlow's fused kernel. `None` uses the kernel where it is safe and fast.
+            `True` raises a `ValueError` where the kernel cannot be used. Where a mean exceeds 32 standard deviations,
+            the kernel's float32 sums would lose the variance, so the layer normalizes that batch again without the
+            kernel. Defaults to `None`.
+        activation: Keras activation of the output (a str, function or dict), or `None`. `"relu"` is fused into the
+            normalization: on a CPU, a large training step takes a third less time than with a separate layer. Defaults
+            to `None`.
+        frozen: Bool, whether training runs as inference does: the layer uses its moving statistics and keeps them, and
+            goes on learning γ and β. `trainable = False` freezes γ and β too. `bn_keras.surgery.freeze` sets it.
+            Defaults to `False`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
-        inputs: The tensor to normalize.
-        training: `True` uses (and learns from) the batch's moments, `False` the moving ones.
-            A layer with `trainable = False` always runs as in inference, as in Keras.
-        mask: Optional, of the sizes of `inputs` along its leading axes, or 1 where it is the same for
-            all. Elements where it is false are normalized like the others and have no part in the
-            statistics, whatever their values: NaN and infinity change nothing either.
+        inputs: Tensor to normalize.
+        training: Bool or `None`. `True` normalizes by the moments of the batch and updates the moving statistics;
+            `False` normalizes by the moving statistics. `None` takes the mode that Keras sets in `fit`, `evaluate` and
+            `predict`, and is `False` elsewhere. A layer with `trainable = False` always runs as in inference, as in
+            Keras. Defaults to `None`.
+        mask: Tensor that broadcasts against the leading axes of `inputs`, or `None`. Elements whose mask is false are
+            normalized too, and do not count in the statistics; NaN and infinity there change nothing. Defaults to
+            `None`.
+
+    Input shape:
+        `(batch, …, channels)`, of any rank ≥ 2, with the channels at `axis`.
+
+    Output shape:
+        The input shape.
 
     Raises:
-        TypeError, ValueError: For an argument of the wrong type or out of range, at once; for
-            an input that the layer cannot normalize, when it is built; for training on one value per
-            channel, where the shape is known. Where it is not, the output is `beta`, and the moving
-            variance averages a 0.
+        TypeError, ValueError: For an argument of the wrong type or out of range, when the layer is made. For an input
+            that the layer cannot normalize, when the layer is built. For training on one value per channel, where the
+            shape is known; where the shape is unknown, the output is `beta`, and the moving variance averages a 0.
 
-    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithms 1 and 2.
+    References:
+        - [Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167), Algorithms 1 and 2.
+        - [Ioffe 2017](https://arxiv.org/abs/1702.03275) for `renorm`.
+        - [Hoffer et al. 2017](https://arxiv.org/abs/1705.08741) for `virtual_batch_size`.
 
     Example:
 
@@ -118,7 +142,7 @@ class BatchNorm(StatisticsLayer):
     [0.2, 2.0]
     """
 
-    arguments = (
+    arguments: typing.ClassVar[tuple[Argument, ...]] = (
         AXIS,
         Argument("momentum", 0.99, checked_momentum, annotation=float | None),
         EPSILON,
@@ -147,10 +171,41 @@ class BatchNorm(StatisticsLayer):
         FROZEN,
     )
 
+    if typing.TYPE_CHECKING:  # what a type checker sees; `arguments` makes the constructor
+
+        def __init__(
+            self,
+            axis: int | list[int] | tuple[int, ...] = -1,
+            momentum: float | None = 0.99,
+            epsilon: float = 0.001,
+            center: bool = True,
+            scale: bool = True,
+            beta_initializer: Initializer = "zeros",
+            gamma_initializer: Initializer = "ones",
+            moving_mean_initializer: Initializer = "zeros",
+            moving_variance_initializer: Initializer = "ones",
+            beta_regularizer: Regularizer = None,
+            gamma_regularizer: Regularizer = None,
+            beta_constraint: Constraint = None,
+            gamma_constraint: Constraint = None,
+            renorm: bool = False,
+            renorm_clipping: dict | None = None,
+            renorm_momentum: float = 0.99,
+            synchronized: bool = False,
+            unbiased: bool = True,
+            bias_correction: bool = False,
+            virtual_batch_size: int | None = None,
+            group_size: int | None = None,
+            fused: bool | None = None,
+            activation: Activation = None,
+            frozen: bool = False,
+            **kwargs: typing.Any,
+        ) -> None: ...
+
     def check_arguments(self) -> None:
         check_combination(self)
         if self.renorm:
-            self.renorm_clipping = checked_clipping(self.renorm_clipping)
+            self.renorm_clipping: dict = checked_clipping(self.renorm_clipping)
         for name in STATISTICS:
             setattr(self, name, None)
 

@@ -4,13 +4,13 @@ import itertools
 
 # What an option is called, and whether the arguments of a constructor have it on.
 OPTIONS = {
-    "momentum=None": lambda given: given["momentum"] is None,
-    "bias_correction=True": lambda given: given["bias_correction"],
-    "renorm=True": lambda given: given["renorm"],
-    "virtual_batch_size=n": lambda given: given["virtual_batch_size"] is not None,
-    "synchronized=True": lambda given: given["synchronized"],
-    "group_size=n": lambda given: given["group_size"] is not None,
-    "fused=True": lambda given: given["fused"] is True,
+    "momentum=None": lambda arguments: arguments["momentum"] is None,
+    "bias_correction=True": lambda arguments: arguments["bias_correction"],
+    "renorm=True": lambda arguments: arguments["renorm"],
+    "virtual_batch_size=n": lambda arguments: arguments["virtual_batch_size"] is not None,
+    "synchronized=True": lambda arguments: arguments["synchronized"],
+    "group_size=n": lambda arguments: arguments["group_size"] is not None,
+    "fused=True": lambda arguments: arguments["fused"] is True,
 }
 
 # Pairs that make no sense together, and why.

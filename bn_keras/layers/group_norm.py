@@ -1,5 +1,7 @@
 """Group and instance normalization as Keras layers."""
 
+import typing
+
 import keras
 import tensorflow as tf
 
@@ -9,6 +11,9 @@ from bn_keras.layers.arguments import (
     INITIALIZERS,
     REGULARIZERS_AND_CONSTRAINTS,
     Argument,
+    Constraint,
+    Initializer,
+    Regularizer,
     without,
 )
 from bn_keras.layers.base import CHANNEL_AXIS, NormalizationLayer, Shape, exact_rank
@@ -22,30 +27,44 @@ class GroupNorm(NormalizationLayer):
 
     $$ y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta $$
 
-    with μ and the (biased) σ² over all positions and the channels of one group, within one example. A
-    drop-in for `keras.layers.GroupNormalization`: same arguments, same weights.
+    μ and the (biased) σ² are taken within one example, over all positions and the channels of one group. Training and
+    inference compute the same.
 
-    Shapes: input and output `(batch, …, channels)` of any rank ≥ 2, the channels at `axis`; γ and β
-    `(channels,)`. Dtypes: the output has the layer's compute dtype; moments are float32 at least.
+    The layer is a drop-in for `keras.layers.GroupNormalization`, with the same arguments and weights. γ and β have the
+    shape `(channels,)`. Moments are float32 at least, and the output has the layer's compute dtype.
 
     Args:
-        groups: The number of groups, a divisor of the number of channels; -1 for one per channel.
-        axis: Int, the axis of the channels.
-        epsilon: Added to the variance, ≥ 0.
-        center, scale: Whether there is an offset `beta` and a scale `gamma`.
-        beta_initializer, gamma_initializer: Of the offset and scale.
-        beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Optional.
-        **kwargs: The arguments of `keras.layers.Layer`.
+        groups: Int, the number of groups, a divisor of the number of channels; -1 for one channel per group. Defaults
+            to `32`.
+        axis: Int, the axis of the channels. Defaults to `-1`.
+        epsilon: Float ≥ 0 that is added to the variance. Defaults to `0.001`.
+        center: Bool, whether to add the offset `beta`. Defaults to `True`.
+        scale: Bool, whether to multiply by the scale `gamma`. Defaults to `True`.
+        beta_initializer: Initializer of `beta`. Defaults to `"zeros"`.
+        gamma_initializer: Initializer of `gamma`. Defaults to `"ones"`.
+        beta_regularizer: Regularizer of `beta`, or `None`. Defaults to `None`.
+        gamma_regularizer: Regularizer of `gamma`, or `None`. Defaults to `None`.
+        beta_constraint: Constraint of `beta`, or `None`. Defaults to `None`.
+        gamma_constraint: Constraint of `gamma`, or `None`. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
-        inputs: The tensor to normalize.
-        training: Changes nothing but the speed: the passes over a large input are compiled by XLA if it is true.
+        inputs: Tensor to normalize.
+        training: Bool or `None`. It changes nothing but the speed: XLA compiles the passes over a large input if it is
+            true. Defaults to `None`.
+
+    Input shape:
+        `(batch, …, channels)`, of any rank ≥ 2, with the channels at `axis`.
+
+    Output shape:
+        The input shape.
 
     Raises:
-        TypeError, ValueError: For an argument of the wrong type or out of range, at once; for an input
-            that the layer cannot normalize, when it is built.
+        TypeError, ValueError: For an argument of the wrong type or out of range, when the layer is made. For an input
+            that the layer cannot normalize, when the layer is built.
 
-    Source: Wu and He 2018, https://arxiv.org/abs/1803.08494, section 3.1.
+    References:
+        [Wu and He 2018](https://arxiv.org/abs/1803.08494), section 3.1.
 
     Example:
 
@@ -54,7 +73,7 @@ class GroupNorm(NormalizationLayer):
     [[[-1.0, -1.0], [1.0, 1.0]]]
     """
 
-    arguments = (
+    arguments: typing.ClassVar[tuple[Argument, ...]] = (
         Argument("groups", 32, checked_groups, annotation=int),
         CHANNEL_AXIS,
         EPSILON,
@@ -62,6 +81,24 @@ class GroupNorm(NormalizationLayer):
         *INITIALIZERS,
         *REGULARIZERS_AND_CONSTRAINTS,
     )
+
+    if typing.TYPE_CHECKING:  # what a type checker sees; `arguments` makes the constructor
+
+        def __init__(
+            self,
+            groups: int = 32,
+            axis: int = -1,
+            epsilon: float = 0.001,
+            center: bool = True,
+            scale: bool = True,
+            beta_initializer: Initializer = "zeros",
+            gamma_initializer: Initializer = "ones",
+            beta_regularizer: Regularizer = None,
+            gamma_regularizer: Regularizer = None,
+            beta_constraint: Constraint = None,
+            gamma_constraint: Constraint = None,
+            **kwargs: typing.Any,
+        ) -> None: ...
 
     def check_arguments(self) -> None:
         self.autocast = False
@@ -80,11 +117,43 @@ class GroupNorm(NormalizationLayer):
 
 @keras.saving.register_keras_serializable(package="bn_keras")
 class InstanceNorm(GroupNorm):
-    """Normalizes each channel of each example over its positions: `GroupNorm` with a group per channel.
+    r"""Normalizes each channel of each example over its positions: `GroupNorm` with one channel per group.
 
-    Shapes, dtypes, arguments and errors are those of `GroupNorm`, without `groups`.
+    $$ y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta $$
 
-    Source: Ulyanov, Vedaldi and Lempitsky 2016, https://arxiv.org/abs/1607.08022.
+    μ and the (biased) σ² are taken over all positions of one channel of one example. γ and β have the shape
+    `(channels,)`. Moments are float32 at least, and the output has the layer's compute dtype.
+
+    Args:
+        axis: Int, the axis of the channels. Defaults to `-1`.
+        epsilon: Float ≥ 0 that is added to the variance. Defaults to `0.001`.
+        center: Bool, whether to add the offset `beta`. Defaults to `True`.
+        scale: Bool, whether to multiply by the scale `gamma`. Defaults to `True`.
+        beta_initializer: Initializer of `beta`. Defaults to `"zeros"`.
+        gamma_initializer: Initializer of `gamma`. Defaults to `"ones"`.
+        beta_regularizer: Regularizer of `beta`, or `None`. Defaults to `None`.
+        gamma_regularizer: Regularizer of `gamma`, or `None`. Defaults to `None`.
+        beta_constraint: Constraint of `beta`, or `None`. Defaults to `None`.
+        gamma_constraint: Constraint of `gamma`, or `None`. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
+
+    Call arguments:
+        inputs: Tensor to normalize.
+        training: Bool or `None`. It changes nothing but the speed: XLA compiles the passes over a large input if it is
+            true. Defaults to `None`.
+
+    Input shape:
+        `(batch, …, channels)`, of any rank ≥ 2, with the channels at `axis`.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For an argument of the wrong type or out of range, when the layer is made. For an input
+            that the layer cannot normalize, when the layer is built.
+
+    References:
+        [Ulyanov, Vedaldi and Lempitsky 2016](https://arxiv.org/abs/1607.08022).
 
     Example:
 
@@ -94,4 +163,22 @@ class InstanceNorm(GroupNorm):
     """
 
     arguments = without(GroupNorm.arguments, "groups")
+
+    if typing.TYPE_CHECKING:  # what a type checker sees; `arguments` makes the constructor
+
+        def __init__(
+            self,
+            axis: int = -1,
+            epsilon: float = 0.001,
+            center: bool = True,
+            scale: bool = True,
+            beta_initializer: Initializer = "zeros",
+            gamma_initializer: Initializer = "ones",
+            beta_regularizer: Regularizer = None,
+            gamma_regularizer: Regularizer = None,
+            beta_constraint: Constraint = None,
+            gamma_constraint: Constraint = None,
+            **kwargs: typing.Any,
+        ) -> None: ...
+
     groups = -1

@@ -1,5 +1,6 @@
 """Layer normalization as a Keras layer."""
 
+import typing
 import warnings
 
 import keras
@@ -10,6 +11,9 @@ from bn_keras.layers.arguments import (
     EPSILON,
     INITIALIZERS,
     REGULARIZERS_AND_CONSTRAINTS,
+    Constraint,
+    Initializer,
+    Regularizer,
     flag,
 )
 from bn_keras.layers.base import AXIS, NormalizationLayer
@@ -22,32 +26,45 @@ class LayerNorm(NormalizationLayer):
 
     $$ y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta $$
 
-    with μ and the (biased) σ² over `axis`, within one example: the batch plays no part, training and
-    inference are the same, and the output does not depend on the scale of the input (up to ε). A drop-in
-    for `keras.layers.LayerNormalization`: same arguments, same weights.
+    μ and the (biased) σ² are taken over `axis`, within one example. The output does not depend on the other examples
+    or, up to ε, on the scale of the input. Training and inference compute the same.
 
-    Shapes: input and output `(batch, …, features)` of any rank ≥ 2; γ and β have the sizes of the input
-    along `axis`. Dtypes: the output has the layer's compute dtype; moments are float32 at least.
+    The layer is a drop-in for `keras.layers.LayerNormalization`, with the same arguments and weights. γ and β have the
+    sizes of the input along `axis`. Moments are float32 at least, and the output has the layer's compute dtype.
 
     Args:
-        axis: Int or list of ints, the axes of the features.
-        epsilon: Added to the variance, ≥ 0.
-        center, scale: Whether there is an offset `beta` and a scale `gamma`.
-        beta_initializer, gamma_initializer: Of the offset and scale.
-        beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: Optional.
-        rms_scaling: Keras' `rms_scaling=True` is taken with a warning: it divides by the deviation without taking
-            the mean off. `RMSNorm` divides by the root mean square.
-        **kwargs: The arguments of `keras.layers.Layer`.
+        axis: Int, or list or tuple of ints: the axes of the features. Defaults to `-1`.
+        epsilon: Float ≥ 0 that is added to the variance. Defaults to `0.001`.
+        center: Bool, whether to add the offset `beta`. Defaults to `True`.
+        scale: Bool, whether to multiply by the scale `gamma`. Defaults to `True`.
+        beta_initializer: Initializer of `beta`. Defaults to `"zeros"`.
+        gamma_initializer: Initializer of `gamma`. Defaults to `"ones"`.
+        beta_regularizer: Regularizer of `beta`, or `None`. Defaults to `None`.
+        gamma_regularizer: Regularizer of `gamma`, or `None`. Defaults to `None`.
+        beta_constraint: Constraint of `beta`, or `None`. Defaults to `None`.
+        gamma_constraint: Constraint of `gamma`, or `None`. Defaults to `None`.
+        rms_scaling: Bool, whether to divide by the standard deviation without subtracting the mean, as Keras' argument
+            of this name does. The layer then warns, because `RMSNorm` divides by the root mean square instead. Defaults
+            to `False`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
-        inputs: The tensor to normalize.
-        training: Changes nothing but the speed: the passes over a large input are compiled by XLA if it is true.
+        inputs: Tensor to normalize.
+        training: Bool or `None`. It changes nothing but the speed: XLA compiles the passes over a large input if it is
+            true. Defaults to `None`.
+
+    Input shape:
+        `(batch, …, features)`, of any rank ≥ 2, with the features at `axis`.
+
+    Output shape:
+        The input shape.
 
     Raises:
-        TypeError, ValueError: For an argument of the wrong type or out of range, at once; for an input
-            that the layer cannot normalize, when it is built.
+        TypeError, ValueError: For an argument of the wrong type or out of range, when the layer is made. For an input
+            that the layer cannot normalize, when the layer is built.
 
-    Source: Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450, section 3.
+    References:
+        [Ba, Kiros and Hinton 2016](https://arxiv.org/abs/1607.06450), section 3.
 
     Example:
 
@@ -63,6 +80,25 @@ class LayerNorm(NormalizationLayer):
         *REGULARIZERS_AND_CONSTRAINTS,
         flag("rms_scaling", False, keyword_only=True),
     )
+
+    if typing.TYPE_CHECKING:  # what a type checker sees; `arguments` makes the constructor
+
+        def __init__(
+            self,
+            axis: int | list[int] | tuple[int, ...] = -1,
+            epsilon: float = 0.001,
+            center: bool = True,
+            scale: bool = True,
+            beta_initializer: Initializer = "zeros",
+            gamma_initializer: Initializer = "ones",
+            beta_regularizer: Regularizer = None,
+            gamma_regularizer: Regularizer = None,
+            beta_constraint: Constraint = None,
+            gamma_constraint: Constraint = None,
+            *,
+            rms_scaling: bool = False,
+            **kwargs: typing.Any,
+        ) -> None: ...
 
     def check_arguments(self) -> None:
         self.autocast = False

@@ -1,5 +1,7 @@
 """RMS normalization as a Keras layer."""
 
+import typing
+
 import keras
 import tensorflow as tf
 
@@ -14,26 +16,34 @@ class RMSNorm(ChannelLayer):
 
     $$ y = \gamma \frac{x}{\sqrt{\frac1m \sum_i x_i^2 + \epsilon}} $$
 
-    with the sum over the m features along `axis`, within one example. A drop-in for
-    `keras.layers.RMSNormalization`: same arguments, same weight, `scale`.
+    The sum runs over the m features along `axis`, within one example.
 
-    Shapes: input and output `(batch, …, features)` of any rank ≥ 2; `scale` has the sizes of the input
-    along `axis`. Dtypes: the output has the layer's compute dtype; the mean square is float32 at least.
+    The layer is a drop-in for `keras.layers.RMSNormalization`, with the same arguments and the same weight. Its weight
+    `scale`, γ in the equation, has the sizes of the input along `axis`. The mean square is float32 at least, and the
+    output has the layer's compute dtype.
 
     Args:
-        axis: Int or list of ints, the axes of the features.
-        epsilon: Added to the mean square, ≥ 0.
-        **kwargs: The arguments of `keras.layers.Layer`.
+        axis: Int, or list or tuple of ints: the axes of the features. Defaults to `-1`.
+        epsilon: Float ≥ 0 that is added to the mean square. Defaults to `1e-06`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
-        inputs: The tensor to normalize.
-        training: Changes nothing but the speed: the passes over a large input are compiled by XLA if it is true.
+        inputs: Tensor to normalize.
+        training: Bool or `None`. It changes nothing but the speed: XLA compiles the passes over a large input if it is
+            true. Defaults to `None`.
+
+    Input shape:
+        `(batch, …, features)`, of any rank ≥ 2, with the features at `axis`.
+
+    Output shape:
+        The input shape.
 
     Raises:
-        TypeError, ValueError: For an argument of the wrong type or out of range, at once; for an input
-            that the layer cannot normalize, when it is built.
+        TypeError, ValueError: For an argument of the wrong type or out of range, when the layer is made. For an input
+            that the layer cannot normalize, when the layer is built.
 
-    Source: Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467, section 4.
+    References:
+        [Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467), section 4.
 
     Example:
 
@@ -42,6 +52,15 @@ class RMSNorm(ChannelLayer):
     """
 
     arguments = AXIS, number("epsilon", 1e-6)
+
+    if typing.TYPE_CHECKING:  # what a type checker sees; `arguments` makes the constructor
+
+        def __init__(
+            self,
+            axis: int | list[int] | tuple[int, ...] = -1,
+            epsilon: float = 1e-06,
+            **kwargs: typing.Any,
+        ) -> None: ...
 
     def check_arguments(self) -> None:
         self.autocast = False

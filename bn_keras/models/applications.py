@@ -187,7 +187,7 @@ def application(
     if own_preprocessing and family.preprocessing:
         preprocessing = preprocessing_of(family.preprocessing)
     inputs, x = begin(input_shape, preprocessing)
-    check(function, family, weights, tuple(x.shape[1:]), width)
+    check_arguments(function, family, weights, tuple(x.shape[1:]), width)
     build = getattr(keras.applications, function)
     arguments = {"alpha": float(width)} if family.widths else {}
     if "include_preprocessing" in inspect.signature(build).parameters:
@@ -212,7 +212,9 @@ def application(
     )
 
 
-def check(function: str, family: Family, weights: str | None, input_shape: tuple[int, ...], width: float) -> None:
+def check_arguments(
+    function: str, family: Family, weights: str | None, input_shape: tuple[int, ...], width: float
+) -> None:
     """Raises an error for what the function of Keras would not build, or build something else for.
 
     `input_shape` is that of the preprocessed images.

@@ -1,9 +1,14 @@
 """The pieces that networks are made of."""
 
+import typing
+
 import keras
 
 from bn_keras.models.norms import Norm, named_and_options, normalize
 from bn_keras.models.norms import norm as new_norm
+
+MOST_DEPTH = 1_000
+MOST_WEIGHTS = 2**30  # 4 GiB in float32; training needs three to four times as much
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
@@ -22,7 +27,9 @@ class Offset(keras.layers.Layer):
         return input_shape
 
 
-def begin(input_shape: tuple[int, ...], preprocessing: keras.layers.Layer | bool | None, name: str = "images"):
+def begin(
+    input_shape: tuple[int, ...], preprocessing: keras.layers.Layer | typing.Literal[False] | None, name: str = "images"
+):
     """The input of a network, and the input after the preprocessing, if there is one."""
     inputs = keras.Input(input_shape, name=name)
     return inputs, preprocessing(inputs) if preprocessing else inputs
@@ -38,10 +45,21 @@ def scaled(units: int, width: float) -> int:
     return units if width == 1 else max(4, 4 * round(units * width / 4))
 
 
-def check_count(name: str, value) -> None:
-    """Refuses an option that is no int ≥ 1."""
+def check_count(name: str, value, most: int | None = None) -> None:
+    """Refuses an option that is no int ≥ 1, or more than `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"`{name}` must be an int ≥ 1. Received: {name}={value!r}.")
+    if most is not None and value > most:
+        raise ValueError(f"`{name}` must be at most {most:,}. Received: {name}={value}.")
+
+
+def check_weights(count: int, what: str) -> None:
+    """Refuses a network of more weights than a machine can train, before any of them is made."""
+    if count > MOST_WEIGHTS:
+        raise ValueError(
+            f"A network with {what} would have about {count:,} weights, and {MOST_WEIGHTS:,} are the most. "
+            "Choose smaller sizes."
+        )
 
 
 def conv_norm(x, filters: int, kernel_size, *, norm: Norm, name: str, strides: int = 1):

@@ -69,7 +69,7 @@ def describe(name: str) -> Description:
     """Describes a preset: its source, input, options, parameters, multiply-adds, stages and trained weights.
 
     Args:
-        name: One of `list_presets()`.
+        name: Str, one of `list_presets()`.
 
     Returns:
         A `Description`. It builds the preset with its defaults and batch norm, without trained weights.

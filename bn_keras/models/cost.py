@@ -34,7 +34,8 @@ def multiply_adds(model: keras.Model) -> tuple[int, tuple[str, ...]]:
     >>> multiply_adds(keras.Model(images, keras.layers.Conv2D(5, 3, padding="same", name="conv")(images)))
     (2160, ())
     """
-    total, unknown = 0, []
+    total = 0
+    unknown: list[str] = []
     for layer, shape in calls_in(model):
         if is_graph(layer) or isinstance(layer, keras.Sequential):
             inner_total, inner_unknown = multiply_adds(layer)

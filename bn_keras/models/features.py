@@ -3,6 +3,7 @@
 import dataclasses
 import graphlib
 import math
+import typing
 
 import keras
 
@@ -79,7 +80,7 @@ class Node:
         is_shared: Whether the layer is called more than once.
     """
 
-    layer: object
+    layer: typing.Any
     inputs: int
     shape: tuple[int | None, ...]
     stride: float
@@ -138,7 +139,8 @@ def calls_of(model: keras.Model) -> tuple[dict, dict, list]:
         `(sources, shapes, ends)`; `ends` are the calls that make the outputs of the model, which have no shape here.
     """
     config = model.get_config()
-    sources, shapes = {}, {}
+    sources: dict = {}
+    shapes: dict = {}
     for layer in config["layers"]:
         for i, call in enumerate(layer["inbound_nodes"] or [[]]):
             tensors = [tensor["config"] for tensor in dicts_in(call) if tensor.get("class_name") == "__keras_tensor__"]

@@ -1,10 +1,11 @@
 """Fully connected networks."""
 
 import functools
+import math
 
 import keras
 
-from bn_keras.models.blocks import begin, check_count, has_bias, scaled
+from bn_keras.models.blocks import MOST_DEPTH, begin, check_count, check_weights, has_bias, scaled
 from bn_keras.models.norms import normalize
 from bn_keras.models.preset import Preset
 
@@ -15,6 +16,7 @@ def mlp_sigmoid(*, norm, classes, input_shape, width, preprocessing, name):
     The paper draws the first weights from a small Gaussian and does not give its width; 0.1
     is 1/√100, which keeps the variance of a layer of 100 inputs.
     """
+    check_size(input_shape, 3, scaled(100, width))
     inputs, x = begin(input_shape, preprocessing)
     x = keras.layers.Flatten(name="flatten")(x)
     for i in (1, 2, 3):
@@ -37,8 +39,9 @@ def deep(activation, initializer, *, norm, classes, input_shape, width, preproce
 
     Without an activation, the norm is the only nonlinearity.
     """
-    check_count("depth", depth)
+    check_count("depth", depth, MOST_DEPTH)
     check_count("units", units)
+    check_size(input_shape, depth, scaled(units, width))
     inputs, x = begin(input_shape, preprocessing)
     x = keras.layers.Flatten(name="flatten")(x)  # 784
     for i in range(1, depth + 1):  # 100 each
@@ -50,6 +53,12 @@ def deep(activation, initializer, *, norm, classes, input_shape, width, preproce
             x = keras.layers.Activation(activation, name=f"hidden_{i}_{activation}")(x)
     outputs = keras.layers.Dense(classes, name="logits")(x)
     return keras.Model(inputs, outputs, name=name)
+
+
+def check_size(input_shape, depth: int, units: int) -> None:
+    """Refuses hidden layers with too many weights."""
+    inputs = math.prod(input_shape)
+    check_weights(inputs * units + (depth - 1) * units**2, f"{inputs:,} inputs and {depth} layers of {units:,} units")
 
 
 PRESETS = [

@@ -1,6 +1,7 @@
 """Normalization layers by name: one list for every network."""
 
 import difflib
+import typing
 from collections.abc import Callable
 
 import keras
@@ -9,7 +10,7 @@ from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, Instanc
 
 Norm = str | tuple[str | None, dict] | Callable | None
 
-KINDS = {
+KINDS: dict[str, tuple[type, dict]] = {
     "batch": (BatchNorm, {}),
     "sync": (SyncBatchNorm, {}),
     "ghost": (BatchNorm, {"virtual_batch_size": 32}),
@@ -23,7 +24,10 @@ KINDS = {
 
 
 def norms() -> list[str | None]:
-    """The names that `norm` takes, the same in every preset; `None` stands for no normalization.
+    """Returns the names that `norm` takes, the same in every preset.
+
+    Returns:
+        A list of strs, and `None`, which stands for no normalization.
 
     >>> norms()
     [None, 'batch', 'sync', 'ghost', 'renorm', 'layer', 'group', 'instance', 'rms', 'decorrelated']
@@ -31,7 +35,7 @@ def norms() -> list[str | None]:
     return [None, *KINDS]
 
 
-def norm(kind: Norm, **options) -> keras.layers.Layer:
+def norm(kind: Norm, **options: typing.Any) -> keras.layers.Layer:
     """Returns a new normalization layer, for a builder of your own.
 
     | name | layer |
@@ -52,16 +56,16 @@ def norm(kind: Norm, **options) -> keras.layers.Layer:
     correction, as its paper does.
 
     Args:
-        kind: One of `norms()`; or a pair of a name and a dict of options, `("group", {"groups": 8})`; or a callable
-            that returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.
-        **options: Arguments of the layer. They overrule the options of a pair.
+        kind: Str or `None`, one of `norms()`; or a pair of a name and a dict of options, `("group", {"groups": 8})`; or
+            a callable that returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.
+        **options: Arguments of the layer. They override the options of a pair.
 
     Returns:
         The layer, not built.
 
     Raises:
         ValueError: For an unknown name, or an option that the layer does not have.
-        TypeError: For a `kind` of another type, and a callable that returns no layer, or one that is in use.
+        TypeError: For a `kind` of another type, and for a callable that returns no layer, or the same layer twice.
 
     >>> norm("group", groups=8).groups
     8
@@ -100,7 +104,8 @@ def named_and_options(kind: Norm) -> tuple[str | Callable | None, dict]:
                 'A `norm` with options must be a pair of a name and a dict, such as ("group", {"groups": 8}). '
                 f"Received: norm={kind!r}."
             )
-        name, options = kind
+        name: str | Callable | None = kind[0]
+        options = kind[1]
     else:
         name, options = kind, {}
     if isinstance(name, keras.layers.Layer):

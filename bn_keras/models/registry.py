@@ -1,25 +1,16 @@
 """Presets by name."""
 
-import difflib
 import importlib
 import numbers
+import typing
 
 import keras
 
+from bn_keras.choices.names import FAMILIES, suggestion
 from bn_keras.models.norms import Norm, named_and_options
 from bn_keras.models.preset import Preset
 from bn_keras.models.weights import load_weights, shipped
 
-# A module of `bn_keras.models` that holds a list PRESETS; the place to add a family.
-FAMILIES = (
-    "applications",
-    "bn_inception",
-    "inception",
-    "mlp",
-    "resnet",
-    "transformer",
-    "vgg",
-)
 PRESETS: dict[str, Preset] = {}
 for _family in FAMILIES:
     for _entry in importlib.import_module(f"bn_keras.models.{_family}").PRESETS:
@@ -31,6 +22,9 @@ for _family in FAMILIES:
 def list_presets() -> list[str]:
     """Returns the names of all presets, sorted.
 
+    Returns:
+        A list of strs for `build`, `describe` and `preset`.
+
     >>> [name for name in list_presets() if name.startswith("inception_")]
     ['inception_small']
     """
@@ -41,7 +35,7 @@ def preset(name: str) -> Preset:
     """Returns the preset of a name.
 
     Args:
-        name: One of `list_presets()`.
+        name: Str, one of `list_presets()`.
 
     Returns:
         A `Preset`: its name, summary, source, builder and defaults.
@@ -53,10 +47,8 @@ def preset(name: str) -> Preset:
     (28, 28, 1)
     """
     if not isinstance(name, str) or name not in PRESETS:
-        near = difflib.get_close_matches(str(name), PRESETS, n=1)
         raise ValueError(
-            f"`name` must be one of {', '.join(list_presets())}. Received: {name!r}."
-            + (f" Did you mean {near[0]!r}?" if near else "")
+            f"`name` must be one of {', '.join(list_presets())}. Received: {name!r}.{suggestion(name, PRESETS)}"
         )
     return PRESETS[name]
 
@@ -69,27 +61,28 @@ def build(
     classes: int | None = None,
     input_shape: tuple[int, ...] | None = None,
     width: float | None = None,
-    preprocessing: keras.layers.Layer | bool | None = None,
-    **options,
+    preprocessing: keras.layers.Layer | typing.Literal[False] | None = None,
+    **options: typing.Any,
 ) -> keras.Model:
     """Builds a preset: a new model with logits, not compiled.
 
     Args:
-        name: One of `list_presets()`.
-        norm: What stands between each linear layer and its nonlinearity: one of `norms()`, where `None` stands for no
-            normalization; a pair of a name and options, such as `("group", {"groups": 8})`; or a callable that
-            returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.
-        weights: `None` for new weights; the name of a data set that `describe(name)` lists, such as `"mnist"`; or
-            `"imagenet"` for the networks of `keras.applications`, which Keras downloads. Weights that the norm does not
-            have a use for start anew.
-        classes: The number of classes, ≥ 2. Default: that of the weights, or the preset's own.
-        input_shape: `(height, width, channels)` of images, or `(length,)` of tokens. Default: that of the weights, or
-            the preset's own.
-        width: Multiplies the number of units or channels of every hidden layer, > 0. Default: that of the weights,
-            or 1.
-        preprocessing: A layer that the model applies to its inputs first, so that it travels in every exported file.
-            Adapt a layer such as `Normalization` before. Default: that of the weights, none for new weights; `False`
-            for none.
+        name: Str, one of `list_presets()`.
+        norm: The normalization between each linear layer and its nonlinearity. A str or `None` of `norms()`, where
+            `None` stands for no normalization; a pair of a name and a dict of options, such as `("group", {"groups":
+            8})`; or a callable that returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`. Defaults
+            to `"batch"`.
+        weights: Str, the data set of the trained weights, one that `describe(name)` lists, such as `"mnist"`;
+            `"imagenet"` for the networks of `keras.applications`, which Keras downloads; or `None` for new weights.
+            Weights that the norm cannot use start anew. Defaults to `None`.
+        classes: Int ≥ 2, the number of classes, or `None` for that of the weights or the preset. Defaults to `None`.
+        input_shape: Tuple of ints, `(height, width, channels)` of images or `(length,)` of tokens, or `None` for that
+            of the weights or the preset. Defaults to `None`.
+        width: Float > 0 that multiplies the number of units or channels of every hidden layer, or `None` for that of
+            the weights, or 1. Defaults to `None`.
+        preprocessing: Layer that the model applies to its inputs first, so that every exported file has it. Adapt a
+            layer such as `Normalization` before. `None` takes the layer of the weights, and no layer for new weights;
+            `False` takes no layer. Defaults to `None`.
         **options: Further arguments of the preset; `preset(name).options` lists them with their defaults.
 
     Returns:
@@ -98,13 +91,12 @@ def build(
 
     Raises:
         ValueError: For an unknown name, norm or option, for values out of range, for a norm that does not fit the
-            network, and for weights that do not fit what is asked for.
+            network, and for weights that do not fit the other arguments.
         TypeError: For values of the wrong type, and for a callable that returns no layer.
-        ConnectionError: When `weights="imagenet"` are not on this machine and cannot be downloaded, within seconds.
+        ConnectionError: If `weights="imagenet"` are not on this machine and cannot be downloaded, within seconds.
 
     Warns:
-        UserWarning: When `weights="imagenet"` do not all fit the norm or the classes; `surgery.report(model)` lists
-            them.
+        UserWarning: If `weights="imagenet"` do not all fit the norm or the classes; `surgery.report(model)` lists them.
 
     >>> build("mlp_sigmoid", norm=None).count_params()
     99710
@@ -176,7 +168,7 @@ def check_input_shape(entry: Preset, shape) -> tuple[int, ...]:
 
 
 def check_width(width) -> float:
-    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not 0 < width <= 16:
+    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not 0 < float(width) <= 16:
         raise ValueError(f"`width` must be a number in (0, 16]. Received: width={width!r}.")
     return float(width)
 

@@ -4,7 +4,7 @@ import functools
 
 import keras
 
-from bn_keras.models.blocks import add_branch, check_count, scaled
+from bn_keras.models.blocks import MOST_DEPTH, add_branch, check_count, check_weights, scaled
 from bn_keras.models.norms import Norm, normalize
 from bn_keras.models.norms import norm as new_norm
 from bn_keras.models.preset import Preset
@@ -37,6 +37,7 @@ def transformer_small(
             f"`heads` must divide the size of the embeddings, {units}. Received: heads={heads!r}. "
             "Choose another number of heads, or other `units` or `width`."
         )
+    check_weights((12 * depth * units + 2 * classes) * units, f"{depth} blocks of {units:,} units")
     refuse_later_tokens(norm, units, name)
     inputs = keras.Input(input_shape, dtype="int32", name="tokens")  # length
     x = keras.layers.Embedding(classes, units, embeddings_initializer=small(), name="token_embedding")(inputs)
@@ -106,7 +107,7 @@ class PositionEmbedding(keras.layers.Layer):
 
 def check_options(*, depth, heads, units, dropout, norm_first) -> None:
     for option, value in (("depth", depth), ("heads", heads), ("units", units)):
-        check_count(option, value)
+        check_count(option, value, MOST_DEPTH if option == "depth" else None)
     if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be a number in [0, 1). Received: dropout={dropout!r}.")
     if not isinstance(norm_first, bool):

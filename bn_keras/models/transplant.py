@@ -24,7 +24,7 @@ from bn_keras.surgery.reports import Report, Row, Verified, hand_over
 from bn_keras.surgery.rewrite import rewrite
 from bn_keras.surgery.tree import layers_of
 
-NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+REPLACEABLE = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 BATCH = (BatchNorm, keras.layers.BatchNormalization)
 LAYER = (LayerNorm, keras.layers.LayerNormalization)
 WEIGHTS = {"center": "β", "scale": "γ"}
@@ -41,7 +41,7 @@ def transplanted(model: keras.Model, kind: Norm, *, classes: int, unwanted=(), p
         unwanted: The layers that are dropped.
         pretrained: Whether the weights of the model are trained: then a warning says which of them are lost.
     """
-    norms = [layer for layer in layers_of(model) if type(layer) in NORMS]
+    norms = [layer for layer in layers_of(model) if type(layer) in REPLACEABLE]
     check_fit(norms, kind)
     plan, rows = dict.fromkeys(unwanted, Change(None)), []
     makers = {id(layer.output): layer for layer in layers_of(model)}
@@ -49,7 +49,7 @@ def transplanted(model: keras.Model, kind: Norm, *, classes: int, unwanted=(), p
         change, row = in_place_of(old, kind)
         if has_bias(kind) and old.center:
             before = makers.get(id(old.input))
-            if is_linear(before):
+            if before is not None and is_linear(before):
                 plan |= {} if before.use_bias else {before: put(with_bias(before), values=None)}
             elif change.make is None:
                 change = put(Offset(name=old.name, dtype=old.get_config()["dtype"]), {})
@@ -110,7 +110,7 @@ def same_role(old: keras.layers.Layer, new: type) -> bool:
 def with_arguments_of(old: keras.layers.Layer, kind: Norm) -> Norm:
     """A norm by name with the arguments of a layer of Keras, as far as they mean the same; options overrule them."""
     name, options = named_and_options(kind)
-    if callable(name):
+    if name is None or callable(name):
         return kind
     taken = {"center": old.center, "scale": old.scale}
     if same_role(old, KINDS[name][0]):

@@ -2,7 +2,7 @@
 
 import keras
 
-from bn_keras.models.blocks import begin, conv_norm_relu, has_bias, scaled
+from bn_keras.models.blocks import begin, check_weights, conv_norm_relu, has_bias, scaled
 from bn_keras.models.norms import normalize
 from bn_keras.models.preset import Preset
 
@@ -18,10 +18,10 @@ def vgg_small(*, norm, classes, input_shape, width, preprocessing, name):
             x = conv_norm_relu(x, scaled(filters, width), 3, norm=norm, name=f"block_{i}_{j}")
         x = keras.layers.MaxPooling2D(2, padding="same", name=f"block_{i}_max")(x)  # 16², 8², 4²
     x = keras.layers.Flatten(name="flatten")(x)  # 4096
+    units = scaled(512, width)
+    check_weights(x.shape[-1] * units, f"{x.shape[-1]:,} inputs of {units:,} units")
     for i in (1, 2):
-        x = keras.layers.Dense(
-            scaled(512, width), use_bias=has_bias(norm), kernel_initializer="he_normal", name=f"hidden_{i}"
-        )(x)
+        x = keras.layers.Dense(units, use_bias=has_bias(norm), kernel_initializer="he_normal", name=f"hidden_{i}")(x)
         x = normalize(x, norm, name=f"hidden_{i}_norm")
         x = keras.layers.ReLU(name=f"hidden_{i}_relu")(x)  # 512
     outputs = keras.layers.Dense(classes, name="logits")(x)

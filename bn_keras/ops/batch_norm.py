@@ -50,28 +50,34 @@ def train(
     settings: Settings,
     mask: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, State]:
-    r"""Normalizes `x` by its own moments; see the module's text for the equations.
+    r"""Normalizes `x` by its own moments, and updates the moving statistics.
 
-    Shapes: `x` is `(batch, …, channels, …)` of rank ≥ 2 with the channels at `settings.axes`; scale, offset and the
-    statistics have the sizes of `x` along them, `(channels,)` for one axis; `mask` has the rank of `x` and broadcasts
-    against it. Dtypes: `x` any float; moments are computed in float32 (float64 for float64 input).
+    $$ y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta $$
+
+    The module's docstring has the equations of the moments and the gradient. Shapes: `x` is `(batch, …, channels, …)`
+    of rank ≥ 2, with the channels at `settings.axes`; scale, offset and the statistics have the sizes of `x` along
+    these axes, `(channels,)` for one axis; `mask` has the rank of `x` and broadcasts against it. Moments are computed
+    in float32, and in float64 for float64 input.
 
     Args:
-        x: The input.
-        scale, offset: γ and β, or `None` for 1 and 0.
-        state: The statistics before this batch.
-        settings: How to normalize.
-        mask: The number of times that each element counts in the moments; `None` counts each once.
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        offset: Tensor β, or `None` for 0.
+        state: `State`, the statistics before this batch.
+        settings: `Settings`, how to normalize.
+        mask: Tensor with the number of times that each element counts in the moments; `None` counts each once. Defaults
+            to `None`.
 
     Returns:
-        `(y, state)`: the output, of the dtype of `x`, and the statistics after this batch, which carry no gradient. A
-        batch with no element (or all of it masked) leaves them as they were.
+        `(y, state)`: the output, of the dtype of `x`, and the `State` after this batch, which carries no gradient. A
+        batch without an element, or with all elements masked, leaves the statistics as they were.
 
     Raises:
-        ValueError: When `fused=True` and the kernel cannot be used, with the reason; when it is known that
-            there is one value per channel, unless other replicas have more or the batch is renormalized.
+        ValueError: If `settings.fused` is true and the kernel cannot be used, with the reason; if the shape shows one
+            value per channel, unless other replicas have more or the batch is renormalized.
 
-    Source: Ioffe and Szegedy 2015, Algorithm 1; the gradient is that of section 3.
+    References:
+        Ioffe and Szegedy 2015, Algorithm 1; section 3 for the gradient.
 
     Example:
 
@@ -107,13 +113,21 @@ def infer(
 
     $$ y = s \cdot x + (\beta - s \mu) \qquad s = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} $$
 
-    Shapes, dtypes and arguments are those of `train`. The output of an element depends on that element alone, and the
-    map has all its derivatives.
+    Shapes and dtypes are those of `train`. The output of an element depends on that element alone, and the map has all
+    its derivatives.
+
+    Args:
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        offset: Tensor β, or `None` for 0.
+        state: `State`, the moving statistics.
+        settings: `Settings`, how to normalize.
 
     Returns:
         The output, of the dtype and shape of `x`.
 
-    Source: Ioffe and Szegedy 2015, Algorithm 2, line 11.
+    References:
+        Ioffe and Szegedy 2015, Algorithm 2, line 11.
 
     Example:
 
@@ -129,7 +143,16 @@ def infer(
 
 
 def affine(x: tf.Tensor, scale: tf.Tensor | None, offset: tf.Tensor | None, axes: tuple[int, ...]) -> tf.Tensor:
-    """`scale · x + offset` per channel, of the dtype and shape of `x`; the arguments are those of `train`.
+    """Computes `scale · x + offset` per channel.
+
+    Args:
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        offset: Tensor β, or `None` for 0.
+        axes: Tuple of ints, the channel axes of `x`. Scale and offset have its sizes along them.
+
+    Returns:
+        The output, of the dtype and shape of `x`.
 
     Example:
 

@@ -27,10 +27,21 @@ def layer_norm(
     epsilon: float,
     training: bool = False,
 ) -> tf.Tensor:
-    """Normalizes `x` over `axes`, along which scale and offset have its sizes; `None` for 1 and 0.
+    """Normalizes `x` over `axes`.
 
-    `training`, here and below, lets XLA compile the passes over a large input. Inference is left to TensorFlow's
-    ops, which any exported model can hold.
+    Args:
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        offset: Tensor β, or `None` for 0.
+        axes: Tuple of ints, the axes of the features. Scale and offset have the sizes of `x` along them.
+        epsilon: Float ≥ 0 that is added to the variance.
+        training: Bool, whether XLA may compile the passes over a large input. Inference uses TensorFlow's ops, which
+            any exported model can hold. Defaults to `False`.
+
+    Returns:
+        The output, of the dtype and shape of `x`.
+
+    Example:
 
     >>> layer_norm(tf.constant([[1.0, 3.0]]), None, None, axes=(1,), epsilon=0.0).numpy().tolist()
     [[-1.0, 1.0]]
@@ -41,7 +52,20 @@ def layer_norm(
 def rms_norm(
     x: tf.Tensor, scale: tf.Tensor | None, axes: tuple[int, ...], epsilon: float, training: bool = False
 ) -> tf.Tensor:
-    """Divides `x` by its root mean square over `axes`, along which the scale has its sizes.
+    """Divides `x` by its root mean square over `axes`.
+
+    Args:
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        axes: Tuple of ints, the axes of the features. The scale has the sizes of `x` along them.
+        epsilon: Float ≥ 0 that is added to the mean square.
+        training: Bool, whether XLA may compile the passes over a large input. Inference uses TensorFlow's ops, which
+            any exported model can hold. Defaults to `False`.
+
+    Returns:
+        The output, of the dtype and shape of `x`.
+
+    Example:
 
     >>> rms_norm(tf.constant([[3.0, -3.0]]), None, axes=(1,), epsilon=0.0).numpy().tolist()
     [[1.0, -1.0]]
@@ -60,7 +84,20 @@ def group_norm(
 ) -> tf.Tensor:
     """Normalizes each example of `x` over its positions and the channels of one group.
 
-    Scale and offset have one value for each channel along `axis`.
+    Args:
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        offset: Tensor β, or `None` for 0.
+        axis: Int, the axis of the channels. Scale and offset have one value per channel.
+        groups: Int, the number of groups.
+        epsilon: Float ≥ 0 that is added to the variance.
+        training: Bool, whether XLA may compile the passes over a large input. Inference uses TensorFlow's ops, which
+            any exported model can hold. Defaults to `False`.
+
+    Returns:
+        The output, of the dtype and shape of `x`.
+
+    Example:
 
     >>> x = tf.constant([[[1.0, 10.0], [3.0, 30.0]]])
     >>> group_norm(x, None, None, axis=2, groups=2, epsilon=0.0).numpy().tolist()
@@ -72,7 +109,24 @@ def group_norm(
 
 
 def scaled_by_deviation(x: tf.Tensor, scale: tf.Tensor | None, axes: tuple[int, ...], epsilon: float) -> tf.Tensor:
-    """x γ / √(σ² + ε): what Keras' `rms_scaling=True` computes, which is not the root mean square."""
+    r"""Divides `x` by its standard deviation over `axes`, as Keras' `rms_scaling=True` does.
+
+    $$ y = \gamma \frac{x}{\sqrt{\sigma^2 + \epsilon}} $$
+
+    Args:
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        axes: Tuple of ints, the axes of the features. The scale has the sizes of `x` along them.
+        epsilon: Float ≥ 0 that is added to the variance.
+
+    Returns:
+        The output, of the dtype and shape of `x`.
+
+    Example:
+
+    >>> scaled_by_deviation(tf.constant([[1.0, 3.0]]), None, axes=(1,), epsilon=0.0).numpy().tolist()
+    [[1.0, 3.0]]
+    """
     see(x, axes)
     return run(_scaled_by_deviation, (x, scale, axes, epsilon), axes)
 

@@ -201,13 +201,13 @@ def taken_apart(value: typing.Any) -> tuple[list[tf.Tensor], tuple[float, ...], 
 
 def put_together(structure: typing.Any, tensors: list[tf.Tensor], numbers: collections.abc.Sequence) -> typing.Any:
     """The value that `taken_apart` took apart."""
-    tensors, numbers = iter(tensors), iter(numbers)
+    next_tensor, next_number = iter(tensors).__next__, iter(numbers).__next__
 
     def value_of(structure):
         if structure is TENSOR:
-            return next(tensors)
+            return next_tensor()
         if structure is NUMBER:
-            return next(numbers)
+            return next_number()
         kind, *parts = structure
         if kind is STATIC:
             return parts[1]

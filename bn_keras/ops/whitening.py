@@ -87,28 +87,31 @@ def train(
     settings: Settings,
     mask: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, State]:
-    r"""Whitens `x` by its own mean and covariance; see the module's text for the equations.
+    """Whitens `x` by its own mean and covariance, and updates the moving statistics.
 
-    Shapes: `x` is `(batch, …, channels, …)` of rank ≥ 2 with the channels at `settings.axis`; scale and offset are
-    `(channels,)`; `mask` has the rank of `x` and broadcasts against it. Dtypes: `x` any float; everything is computed
-    in float32 (float64 for float64 input).
+    The module's docstring has the equations. Shapes: `x` is `(batch, …, channels, …)` of rank ≥ 2, with the channels at
+    `settings.axis`; scale and offset are `(channels,)`; `mask` has the rank of `x` and broadcasts against it. All
+    arithmetic is in float32, and in float64 for float64 input.
 
     Args:
-        x: The input.
-        scale, offset: γ and β, or `None` for 1 and 0.
-        state: The statistics before this batch.
-        settings: How to whiten.
-        mask: The number of times that each element counts in mean and covariance; `None` counts each once.
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        offset: Tensor β, or `None` for 0.
+        state: `State`, the statistics before this batch.
+        settings: `Settings`, how to whiten.
+        mask: Tensor with the number of times that each element counts in mean and covariance; `None` counts each once.
+            Defaults to `None`.
 
     Returns:
-        `(y, state)`: the output, of the dtype of `x`, and the statistics after this batch, which carry no gradient. A
-        batch with no element (or all of it masked) leaves them as they were. Under a strategy each replica is
-        whitened by its own covariance, and the statistics, the same on all, average those of all.
+        `(y, state)`: the output, of the dtype of `x`, and the `State` after this batch, which carries no gradient. A
+        batch without an element, or with all elements masked, leaves the statistics as they were. Under a strategy each
+        replica whitens by its own covariance, and the statistics average over all replicas.
 
     Raises:
-        ValueError: When it is known that there is one value per channel.
+        ValueError: If the shape shows one value per channel.
 
-    Source: Huang et al. 2019, Algorithm 1.
+    References:
+        Huang et al. 2019, Algorithm 1.
 
     Example:
 
@@ -133,15 +136,22 @@ def train(
 def infer(
     x: tf.Tensor, scale: tf.Tensor | None, offset: tf.Tensor | None, state: State, settings: Settings
 ) -> tf.Tensor:
-    r"""Whitens `x` by the moving statistics: one affine map per group.
+    """Whitens `x` by the moving statistics: one affine map per group.
 
-    Shapes, dtypes and arguments are those of `train`. The output at a position of an example depends on the channels
-    there alone.
+    Shapes and dtypes are those of `train`. The output at a position of an example depends on the channels there alone.
+
+    Args:
+        x: Float tensor, the input.
+        scale: Tensor γ, or `None` for 1.
+        offset: Tensor β, or `None` for 0.
+        state: `State`, the moving statistics.
+        settings: `Settings`, how to whiten.
 
     Returns:
         The output, of the dtype and shape of `x`.
 
-    Source: Huang et al. 2019, Algorithm 1, with the averages of its section 3.2.
+    References:
+        Huang et al. 2019, Algorithm 1, with the averages of its section 3.2.
 
     Example:
 

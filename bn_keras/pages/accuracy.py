@@ -114,11 +114,11 @@ def text(request: Request) -> str:
 
 ---
 The seeds are fixed.
-Versions: {facts(versions(*OPTIONAL))}, Python {platform.python_version()} on {platform.machine()}.{left_out()}
+Versions: {facts(versions(*OPTIONAL))}, Python {platform.python_version()} on {platform.machine()}.{omissions()}
 """
 
 
-def left_out():
+def omissions():
     missing = [f"{peer} (`pip install {name}`)" for name, peer in OPTIONAL.items() if not installed(name)]
     return f"\nLeft out, because it is not installed: {', '.join(missing)}." if missing else ""
 

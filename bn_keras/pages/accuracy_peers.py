@@ -98,11 +98,11 @@ def over_replicas(strategy, make):
             layer = make()
             layer.build(x.shape)
         shards = np.split(x, REPLICAS)
-        given = strategy.experimental_distribute_values_from_function(
+        per_replica = strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(shards[context.replica_id_in_sync_group])
         )
         step = tf.function(lambda x: strategy.run(lambda x: layer(x, training=True), (x,)))
-        y = np.concatenate(strategy.experimental_local_results(step(given)))
+        y = np.concatenate(strategy.experimental_local_results(step(per_replica)))
         return y, *(each.value.values[0].numpy() for each in (layer.moving_mean, layer.moving_variance))
 
     return run

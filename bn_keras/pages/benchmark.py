@@ -1,4 +1,4 @@
-"""The benchmark's page and pictures, and the README's performance table, all from the stored results alone."""
+"""The benchmark's page and pictures, and the table of docs/performance.md, all from the stored results alone."""
 
 import statistics
 
@@ -90,5 +90,5 @@ def section(group, columns, rows):
 
 
 def left_out_text(results):
-    lines = report.left_out(results)
+    lines = report.omissions(results)
     return "## Left out\n\n" + "\n".join(f"- {line}" for line in lines) + "\n\n" if lines else ""

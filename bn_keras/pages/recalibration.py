@@ -150,8 +150,8 @@ def by_torch(model, x, size):
 def single_passes(model, x, size, strategies):
     """The ways that go through the data once, by name: functions."""
     ways = {
-        f"`recalibrate`, batches of {size}{where}": functools.partial(recalibrated, given, x, size, strategy)
-        for where, (strategy, given) in strategies.items()
+        f"`recalibrate`, batches of {size}{where}": functools.partial(recalibrated, replica_model, x, size, strategy)
+        for where, (strategy, replica_model) in strategies.items()
     }
     if installed("torch"):
         ways[f"PyTorch `update_bn`, batches of {size}"] = functools.partial(by_torch, model, x, size)
@@ -162,9 +162,9 @@ def all_ways(model, x, sizes, strategies):
     """And those that take the exact statistics, or averages."""
     ways = {}
     for size in sizes:
-        for where, (strategy, given) in strategies.items():
+        for where, (strategy, replica_model) in strategies.items():
             name = f"`recalibrate(…, sequential=True)`, batches of {size}{where}"
-            ways[name] = functools.partial(recalibrated, given, x, size, strategy, sequential=True)
+            ways[name] = functools.partial(recalibrated, replica_model, x, size, strategy, sequential=True)
     for size in sizes:
         ways |= single_passes(model, x, size, strategies)
     for epochs in (1, 10):
@@ -221,7 +221,7 @@ def text(request: Request) -> str:
 
 ---
 The seeds are fixed. Two replicas are two logical processors, each with half of every batch and synchronized batch norm.
-Versions: {facts(versions(*OPTIONAL))}, Python {platform.python_version()} on {platform.machine()}.{left_out()}
+Versions: {facts(versions(*OPTIONAL))}, Python {platform.python_version()} on {platform.machine()}.{omissions()}
 """
 
 
@@ -232,7 +232,7 @@ def introduction(settings, examples):
     )
 
 
-def left_out():
+def omissions():
     return "" if installed("torch") else "\nLeft out, because it is not installed: PyTorch (`pip install torch`)."
 
 

@@ -9,7 +9,7 @@ from bn_keras.lab.machine import provenance
 from bn_keras.lab.markdown import table
 from bn_keras.pages.registry import Request
 
-NORMS = ("sync", "batch")
+COMPARED_NORMS = ("sync", "batch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ NETWORKS = (
 def text(request: Request) -> str:
     """The page."""
     networks = NETWORKS[:1] if request.quick else NETWORKS
-    request.watcher.begin("run", len(networks) * len(NORMS) * len(PLACES))
+    request.watcher.begin("run", len(networks) * len(COMPARED_NORMS) * len(PLACES))
     sections = [section(network, curves_of(network, request)) for network in networks]
     machine = provenance()
     return f"""# One device, replicas, workers
@@ -60,8 +60,8 @@ over gRPC. `tests/experiments/test_workers.py` repeats the first table.
 
 def curves_of(network: Network, request: Request) -> dict[str, list[np.ndarray]]:
     """For each norm the losses in each place."""
-    curves = {norm: [] for norm in NORMS}
-    for norm in NORMS:
+    curves = {norm: [] for norm in COMPARED_NORMS}
+    for norm in COMPARED_NORMS:
         for place in PLACES:
             request.watcher.item_begins(f"{network.preset}, {norm}, {place.name}")
             curves[norm].append(losses_at(place, (network.preset, "--norm", norm, *network.options)))
@@ -72,7 +72,7 @@ def curves_of(network: Network, request: Request) -> dict[str, list[np.ndarray]]
 def section(network: Network, curves: dict[str, list[np.ndarray]]) -> str:
     """A heading, the command and the table of a network."""
     rows = [
-        (place.name, *(cell(curves[norm][index], curves[norm][0]) for norm in NORMS))
+        (place.name, *(cell(curves[norm][index], curves[norm][0]) for norm in COMPARED_NORMS))
         for index, place in enumerate(PLACES)
     ]
     dtype = "float64" if "float64" in network.options else "float32"

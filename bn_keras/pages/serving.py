@@ -20,8 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from bn_keras import export, surgery
+from bn_keras.choices.formats import FORMATS
 from bn_keras.export import served
-from bn_keras.export.formats import FORMATS
+from bn_keras.export.formats import require
 from bn_keras.lab.machine import machine
 from bn_keras.lab.markdown import size, table_of
 from bn_keras.layers import BatchNorm
@@ -116,7 +117,7 @@ def text(request: Request) -> str:
     """The page."""
     settings, watcher = QUICK if request.quick else Settings(), request.watcher
     for format in settings.formats:
-        FORMATS[format].require(check=True)
+        require(FORMATS[format], check=True)
     watcher.begin("file", len(settings.networks) * len(settings.formats))
     rows = []
     for name in settings.networks:

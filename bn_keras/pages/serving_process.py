@@ -11,7 +11,7 @@ import sys
 import time
 
 
-def measured(runtime, request):
+def measure(runtime, request):
     """The outputs of each file, and the milliseconds of its calls, turn by turn."""
     calls, runtimes = zip(*(runtime(path, threads=request["threads"]) for path in request["paths"]), strict=True)
     x, names = request["x"], request["names"]
@@ -34,7 +34,7 @@ def main(script, request, answer):
     sys.meta_path.insert(0, served["Blocker"]())
     with open(request, "rb") as file:
         request = pickle.load(file)
-    result = measured(served["RUNTIMES"][request["format"]], request)
+    result = measure(served["RUNTIMES"][request["format"]], request)
     with open(answer, "wb") as file:
         pickle.dump(result, file)
 

@@ -24,7 +24,7 @@ from bn_keras.pages.surgery_models.entry import call, layers_inside
 # The largest allowed difference of an output, over the largest value of that output, in float32.
 TOLERANCE = 1e-4
 KINDS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
-THEIRS = tuple(getattr(keras.layers, kind) for kind in KINDS if hasattr(keras.layers, kind))
+KERAS_NORMS = tuple(getattr(keras.layers, kind) for kind in KINDS if hasattr(keras.layers, kind))
 BATCH_NORMS = (keras.layers.BatchNormalization, bn_keras.BatchNorm)
 FUNCTIONS = ("from_keras", "fold", "freeze", "recalibrate")
 SAVED = {"from_keras": "from_keras, saved", "fold": "fold, saved"}
@@ -84,7 +84,7 @@ def measure(name: str) -> dict:
 
 
 def norms_of(model):
-    return [layer for layer in layers_inside(model) if isinstance(layer, THEIRS)]
+    return [layer for layer in layers_inside(model) if isinstance(layer, KERAS_NORMS)]
 
 
 def batch_norms_of(model):
@@ -95,7 +95,7 @@ def batch_norms_of(model):
 def is_own_norm(layer):
     """Whether a layer is a normalization of a library's own, which surgery does not know."""
     words = type(layer).__name__
-    known = (*THEIRS, keras.layers.Normalization)
+    known = (*KERAS_NORMS, keras.layers.Normalization)
     return ("Norm" in words or "norm" in words) and not isinstance(layer, known)
 
 

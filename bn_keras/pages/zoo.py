@@ -121,6 +121,38 @@ Its interval reaches 1×, its steps cost more time than they save, or the target
 """
 
 
+SPEEDUP_COLUMNS = (
+    "network", "data", "norm", "fewer steps", "norm alone, at the same settings", "test accuracy", "without norm",
+)  # fmt: skip
+
+
+def speedups(request: Request) -> str:
+    """The table of the README: a row for each norm of each comparison.
+
+    Raises:
+        ResultsError: As `files` does.
+    """
+    rows = [row for place, comparison in read_zoo(request.results).items() for row in speedup_rows(place, comparison)]
+    return table(SPEEDUP_COLUMNS, rows) + "\n"
+
+
+def speedup_rows(place: pathlib.PurePosixPath, comparison: Comparison) -> list[tuple[str, ...]]:
+    """The rows of a comparison in the README."""
+    link = f"[{place.parts[0]}](models/{place}/{CARD})"
+    tests = {arm: f"{statistics.median(comparison.test_accuracies(arm)):.1%}" for arm in comparison.recipe.arms}
+    return [
+        (
+            link,
+            comparison.recipe.data,
+            arm,
+            *(report.gain(comparison.speedup(arm, role)) for role in (FASTEST, SAME)),
+            tests[arm],
+            tests[BASELINE],
+        )
+        for arm in comparison.arms
+    ]
+
+
 def matrix_rows(place: pathlib.PurePosixPath, comparison: Comparison) -> list[tuple[str, ...]]:
     """The rows of a comparison in the matrix."""
     cost = comparison.costs.arms

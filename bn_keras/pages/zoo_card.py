@@ -4,19 +4,13 @@ import statistics
 
 from bn_keras.experiments.comparison import report
 from bn_keras.experiments.comparison.analysis import Comparison
+from bn_keras.experiments.comparison.figures import CAPTIONS
 from bn_keras.experiments.comparison.plan import FASTEST, SAME
 from bn_keras.experiments.comparison.recipe import BASELINE
 from bn_keras.experiments.comparison.runs import Job
 from bn_keras.experiments.comparison.zoo import compare_command
 from bn_keras.experiments.ship import command_of
-from bn_keras.lab.markdown import facts, sentence, size, table
-
-CAPTIONS = {
-    "learning_curves": "The best validation accuracy so far: median and range over seeds, and each crossing.",
-    "speedup_over_target": "Speed-up over the target, from easy to hard.",
-    "speedup_over_budget": "What each arm gets out of fewer trials: subsets of the stored trials, drawn 1,000 times.",
-    "accuracy_over_rate": "The best accuracy of every trial over its learning rate.",
-}
+from bn_keras.lab.markdown import sentence, table
 
 
 def card_text(comparison: Comparison, earlier: dict | None) -> str:
@@ -78,14 +72,14 @@ Train a winner again, with the same curve on the same machine:
 {table(report.COST_COLUMNS, report.cost_rows(comparison))}
 
 Medians of {len(next(iter(comparison.costs.arms.values())).seconds)} rounds, all arms in turns, without evaluations.
-{machine_text(comparison.costs.provenance)}
+{report.machine_text(comparison.costs.provenance)}
 
 ## Recipe
-{table(("field", "value"), [(f"`{key}`", value_text(value)) for key, value in recipe.to_dict().items()])}
+{table(("field", "value"), [(f"`{key}`", report.value_text(value)) for key, value in recipe.to_dict().items()])}
 
 - Hash: `{recipe.hash}`. Each run took {comparison.plan.steps:,} steps.
-- Trials of each arm: {len(comparison.plan.pools[BASELINE])}. Space: {space_text(comparison)}.
-- {data_text(comparison)}
+- Trials of each arm: {len(comparison.plan.pools[BASELINE])}. Space: {report.space_text(comparison)}.
+- {report.data_text(comparison)}
 - [results of all comparisons](../../results.csv) · stored runs in `runs/`
 
 Run it again: `{compare_command(recipe)}`
@@ -114,8 +108,9 @@ def earlier_text(comparison: Comparison, earlier: dict | None) -> str:
         was = [report.times(row[key]) if row[key] else "never" for key in ("fewer_steps", "fewer_steps_lowered")]
         rows.append((f"batch, {role[row['question']]}", rates, *was, report.gain(now)))
     columns = ("arm", "rates of both arms", "earlier", "earlier, target − 1 standard error", "this protocol")
+    tried = report.value_text(recipe["learning_rates"])
     return f"""An earlier protocol tuned the learning rate alone, on the test images, and took the crossing of the mean
-curve (rates {value_text(recipe["learning_rates"])}; {len(recipe["seeds"])} seeds; {recipe["steps"]:,} steps; width
+curve (rates {tried}; {len(recipe["seeds"])} seeds; {recipe["steps"]:,} steps; width
 {recipe["width"]:g}; batch {recipe["batch_size"]}):
 
 {table(columns, rows)}
@@ -164,39 +159,3 @@ def commands_text(comparison: Comparison) -> str:
         lines.append(f"# {arm}, {'the one' if arm == BASELINE else role}: runs/{job.key(comparison.recipe)}.json")
         lines.append(command_of(training))
     return "\n".join(lines)
-
-
-def machine_text(provenance) -> str:
-    """Where and with what the cost was measured."""
-    machine, versions = facts(provenance["machine"]), facts(provenance["versions"])
-    return f"Machine: {machine}. Versions: {versions}. {provenance['started'][:10]}."
-
-
-def space_text(comparison: Comparison) -> str:
-    """The searched space, as widened."""
-    space = comparison.plan.space
-    parts = (
-        f"learning rate {space.learning_rate[0]:g} to {space.learning_rate[1]:g}",
-        f"gain {space.initial_gain[0]:g} to {space.initial_gain[1]:g}",
-        "warm-up " + ", ".join(f"{share:.0%}" for share in space.warmup),
-        "weight decay " + ", ".join(f"{decay:g}" for decay in space.weight_decay),
-    )
-    return "; ".join(parts)
-
-
-def data_text(comparison: Comparison) -> str:
-    """The data and its splits."""
-    data, held = comparison.data, comparison.recipe.validation_examples
-    return (
-        f"Data: {data['training_examples'] - held:,} training, {held:,} validation and {data['test_examples']:,} test "
-        f"examples of {size(data['input_shape'])}, {data['classes']} classes."
-    )
-
-
-def value_text(value: object) -> str:
-    """A field of a recipe."""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(value_text, value))
-    if isinstance(value, dict):
-        return " ".join(f"{key}={each}" for key, each in value.items())
-    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)

@@ -119,23 +119,27 @@ def load_as_keras(old, new) -> None:
 
 def carry_by_name(old, new, change, ledger) -> list[Row]:
     """The values of a layer that comes in the place of another one."""
-    given = {variable.name: variable for variable in own_variables(old)}
-    values = given if change.values is None else change.values
-    lost = set(given) - {variable.name for variable in own_variables(new)} if change.values is None else set()
+    old_values = {variable.name: variable for variable in own_variables(old)}
+    values = old_values if change.values is None else change.values
+    lost = set(old_values) - {variable.name for variable in own_variables(new)} if change.values is None else set()
     for variable in own_variables(new):
-        value, source = values.get(variable.name), given.get(variable.name)
+        value, source = values.get(variable.name), old_values.get(variable.name)
         fits = value is not None and np.prod(value.shape) == np.prod(variable.shape)
-        if fits and (change.values is not None or not change.anew or tuple(value.shape) == tuple(variable.shape)):
+        if (
+            value is not None
+            and fits
+            and (change.values is not None or not change.anew or tuple(value.shape) == tuple(variable.shape))
+        ):
             assign(variable, np.reshape(numpy_of(value), variable.shape))
             if source is not None and old.trainable == new.trainable:  # else the change is what was asked for
                 match_variable(variable, source)
         elif change.anew:
-            lost |= {variable.name} & set(given)
+            lost |= {variable.name} & set(old_values)
         else:
             raise CannotCopyError(
                 f"The variable {variable.name!r} of shape {tuple(variable.shape)} that {type(new).__name__} needs in "
                 f"the place of {old.name!r} ({type(old).__name__}) has no value. "
-                f"The layer has {described(given.values())}."
+                f"The layer has {described(old_values.values())}."
             )
         ledger.settled.add(id(variable))
     why = f"{type(new).__name__} has no {' and no '.join(sorted(lost))} of this shape"

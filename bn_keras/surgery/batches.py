@@ -35,13 +35,13 @@ class Batches:
     def __init__(self, data, steps, strategy, again):
         self.data, self.steps, self.strategy = data, steps, strategy
         self.distributed = isinstance(data, tf.distribute.DistributedDataset)
-        self.check(again)
+        self.check_data(again)
         if is_array(data) or isinstance(data, dict):
             self.data = Slices(data)
         elif isinstance(data, tf.data.Dataset) and tf.distribute.has_strategy():
             self.data, self.distributed = strategy.experimental_distribute_dataset(data), True
 
-    def check(self, again):
+    def check_data(self, again):
         data = self.data
         iterable = isinstance(data, keras.utils.PyDataset) or hasattr(data, "__iter__") or is_array(data)
         if isinstance(data, (tuple, str)) or not iterable:

@@ -153,7 +153,7 @@ def graph_with(model, changes):
 
 def put_changes(layer, changes) -> None:
     """Puts changed layers into a layer that its class has made, those that it makes in `build` right after it."""
-    pending = {}
+    pending: dict = {}
     for paths, inner in changes:
         inner = keras.saving.deserialize_keras_object(inner)
         pending |= {tuple(map(tuple, path)): inner for path in paths}

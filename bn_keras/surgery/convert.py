@@ -1,5 +1,6 @@
 """Normalization layers of one kind turned into another, everything else of the model kept."""
 
+import collections.abc
 import functools
 import inspect
 
@@ -7,18 +8,18 @@ import keras
 
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
 from bn_keras.surgery.copying import Change
-from bn_keras.surgery.reports import Report, Row, hand_over, refuse_kept
+from bn_keras.surgery.reports import Report, ReportTo, Row, hand_over, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate, rewrite, verified_but_for
 from bn_keras.surgery.tree import layers_of
 
-OURS = {
+OUR_CLASS_OF = {
     keras.layers.BatchNormalization: BatchNorm,
     keras.layers.LayerNormalization: LayerNorm,
     keras.layers.GroupNormalization: GroupNorm,
 }
 if hasattr(keras.layers, "RMSNormalization"):  # since Keras 3.9
-    OURS[keras.layers.RMSNormalization] = RMSNorm
-THEIRS = {ours: theirs for theirs, ours in OURS.items()} | {
+    OUR_CLASS_OF[keras.layers.RMSNormalization] = RMSNorm
+KERAS_CLASS_OF = {ours: theirs for theirs, ours in OUR_CLASS_OF.items()} | {
     SyncBatchNorm: keras.layers.BatchNormalization,
     InstanceNorm: keras.layers.GroupNormalization,
 }
@@ -34,31 +35,34 @@ OURS_ALONE = {
 }
 
 
-def from_keras(model, *, strict=False, verify=True, report=print):
-    """Converts Keras' normalization layers to ours, in a copy of a model.
+def from_keras(
+    model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print
+) -> keras.Model:
+    """Converts Keras' normalization layers to bn_keras layers, in a copy of a model.
 
-    Batch, layer, group and RMS normalization become `BatchNorm`, `LayerNorm`, `GroupNorm` and `RMSNorm`, with the
-    same arguments, weights, name, `trainable` and dtype policy; the moving variance keeps averaging the biased
-    variance, as Keras' does (`unbiased=False`). Outputs are equal up to rounding. The copy is not compiled.
+    Batch, layer, group and RMS normalization become `BatchNorm`, `LayerNorm`, `GroupNorm` and `RMSNorm`, with the same
+    arguments, weights, name, `trainable` and dtype policy. The moving variance keeps averaging the biased variance, as
+    Keras' does (`unbiased=False`). Outputs are equal up to rounding.
 
-    A layer of a class derived from one of Keras' is left as it is, as its meaning is not known, and the report names
-    it.
+    A layer of a class that derives from one of Keras' classes stays as it is, because its meaning is unknown. The
+    report names the layer.
 
     Args:
-        model: A Keras model that has been built: functional, Sequential or subclassed. Keras has to be able to make
-            its layers again from their configs, as for a `.keras` file. Made within `strategy.scope()`, the copy
-            belongs to the strategy.
-        strict: Bool, whether a layer that is left as it is raises an error.
-        verify: Bool, whether the outputs of model and copy are compared on made-up inputs.
-        report: A function that gets the `Report`; `None` for no one. `bn_keras.surgery.report(copy)` returns it too.
+        model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
+            layers again from their configs, as for a `.keras` file.
+        strict: Bool, whether a layer that stays as it is raises an error. Defaults to `False`.
+        verify: Bool, whether to compare the outputs of the model and the copy on made-up inputs. Defaults to `True`.
+        report: Function that gets the `Report`, or `None` for no report. `bn_keras.surgery.report(copy)` returns the
+            same report. Defaults to `print`.
 
     Returns:
-        The new model. The given one is not changed.
+        A new model, not compiled. The original model does not change. Within `strategy.scope()` the new model belongs
+        to the strategy.
 
     Raises:
-        TypeError, ValueError: For what is no built Keras model; for a layer that Keras cannot make again, or whose
-            weights do not reach the copy; for a copy whose outputs differ; with `strict=True` for a layer that is left
-            as it is. The error names the layer and the way out.
+        TypeError, ValueError: If `model` is not a built Keras model; if Keras cannot make a layer again; if the weights
+            of a layer do not reach the copy; if the outputs of the copy differ; with `strict=True`, if a layer stays as
+            it is. The error names the layer and what to do.
 
     Example:
 
@@ -66,20 +70,27 @@ def from_keras(model, *, strict=False, verify=True, report=print):
     >>> from_keras(model, report=None).get_layer("norm")
     <BatchNorm name=norm, built=True>
     """
-    return convert("from_keras", model, OURS, biased, strict, verify, report)
+    return convert("from_keras", model, OUR_CLASS_OF, biased, strict, verify, report)
 
 
-def to_keras(model, *, strict=False, verify=True, report=print):
-    """Converts our normalization layers to Keras', in a copy of a model: the way back from `from_keras`.
+def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
+    """Converts bn_keras layers to Keras' normalization layers, in a copy of a model: the inverse of `from_keras`.
 
-    Use it for a model that must load where bn_keras is not installed. Outputs are equal up to rounding. In training
-    Keras' moving variance averages the biased variance, whatever `unbiased` was.
+    Use `to_keras` for a model that must load where bn_keras is not installed. Outputs are equal up to rounding. In
+    training, Keras' moving variance averages the biased variance, whatever `unbiased` was.
 
-    A layer that Keras has no counterpart of is left as it is, and the report names it with the reason:
-    `DecorrelatedBatchNorm`, a derived class, and the options `momentum=None`, `bias_correction`,
-    `virtual_batch_size`, `group_size`, `frozen`, `activation` and several axes of `BatchNorm`.
+    A layer without a counterpart in Keras stays as it is, and the report names the layer and the reason. These are
+    `DecorrelatedBatchNorm`, derived classes, and a `BatchNorm` with several axes or with `momentum=None`,
+    `bias_correction`, `virtual_batch_size`, `group_size`, `frozen` or `activation`.
 
-    Arguments, what it returns and raises are those of `from_keras`.
+    Args:
+        Those of `from_keras`.
+
+    Returns:
+        A new model, not compiled. The original model does not change.
+
+    Raises:
+        TypeError, ValueError: As `from_keras` does.
 
     Example:
 
@@ -87,18 +98,26 @@ def to_keras(model, *, strict=False, verify=True, report=print):
     >>> to_keras(model, report=None).get_layer("norm").synchronized
     True
     """
-    return convert("to_keras", model, THEIRS | {DecorrelatedBatchNorm: None}, kept_by_keras, strict, verify, report)
+    return convert(
+        "to_keras", model, KERAS_CLASS_OF | {DecorrelatedBatchNorm: None}, kept_by_keras, strict, verify, report
+    )
 
 
-def to_sync(model, *, strict=False, verify=True, report=print):
-    """Converts each `BatchNorm` to a `SyncBatchNorm`, in a copy of a model. Outputs of inference are bit-equal.
+def to_sync(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
+    """Converts each `BatchNorm` to a `SyncBatchNorm`, in a copy of a model.
 
-    A layer that cannot be synchronized, such as one with `virtual_batch_size`, is left as it is.
+    Outputs of inference are bit-equal. A layer that cannot be synchronized, such as one with `virtual_batch_size`,
+    stays as it is.
 
-    Arguments, what it returns and raises are those of `from_keras`.
+    Args:
+        Those of `from_keras`.
+
+    Returns:
+        A new model, not compiled. The original model does not change.
 
     Raises:
-        ValueError: For batch norm of Keras: call `from_keras` first.
+        TypeError, ValueError: If the model has a `keras.layers.BatchNormalization`: call `from_keras` first. For the
+            other reasons, see `from_keras`.
 
     Example:
 
@@ -112,10 +131,20 @@ def to_sync(model, *, strict=False, verify=True, report=print):
     return convert("to_sync", model, {BatchNorm: SyncBatchNorm}, configured, strict, verify, report)
 
 
-def to_local(model, *, strict=False, verify=True, report=print):
-    """Converts each synchronized batch norm to a local one, in a copy of a model: the way back from `to_sync`.
+def to_local(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
+    """Converts each synchronized batch norm to a local one, in a copy of a model: the inverse of `to_sync`.
 
-    `group_size` is lost, as it means nothing there. Arguments, what it returns and raises are those of `to_sync`.
+    The copy drops `group_size`, which means nothing without synchronization.
+
+    Args:
+        Those of `from_keras`.
+
+    Returns:
+        A new model, not compiled. The original model does not change.
+
+    Raises:
+        TypeError, ValueError: If the model has a `keras.layers.BatchNormalization`: call `from_keras` first. For the
+            other reasons, see `from_keras`.
 
     Example:
 
@@ -130,30 +159,40 @@ def to_local(model, *, strict=False, verify=True, report=print):
     return convert("to_local", model, kinds, configured, strict, verify, report)
 
 
-def replace(model, kinds, *, verify=True, report=print):
-    """Replaces some kinds of layers by others, in a copy of a model.
+def replace(
+    model: keras.Model,
+    kinds: collections.abc.Mapping[type, collections.abc.Callable],
+    *,
+    verify: bool = True,
+    report: ReportTo = print,
+) -> keras.Model:
+    """Replaces layers of some classes by other layers, in a copy of a model.
 
-    The new layer has the name, dtype policy and `trainable` of the old one, and the values of those of its variables
-    that have the same name and shape: γ and β of a batch norm live on in a group norm, its moving statistics are
-    dropped. All other variables start anew. The new layer normalizes by other moments, so train the copy again. All
-    other layers keep their weights, every variable accounted for.
+    The new layer takes over the name, the dtype policy and `trainable` of the old one, and the values of variables with
+    the same name and shape. For example, a group norm keeps γ and β of a batch norm, and drops its moving statistics.
+    All other variables of the new layer get their initial values. All other layers keep their weights. The new layers
+    normalize by other moments, so train the copy again.
 
     Args:
-        model: As in `from_keras`.
-        kinds: A dict. A key is a class of layers, not met by classes derived from it. Its value is a class, made with
-            the arguments that it shares with the old layer, but not its initializers, and with its own defaults for
-            the arguments that make it what it is, such as `synchronized`; or a function that gets the old layer and
-            returns the new one.
-        verify: Bool, whether the outputs of the model and of a copy without the change are compared.
-        report: As in `from_keras`.
+        model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
+            layers again from their configs, as for a `.keras` file.
+        kinds: Dict from a class of layers to its replacement. A key does not match derived classes. A replacement is a
+            class or a function. `replace` makes a class with the arguments that it shares with the old layer, except
+            initializers and the arguments that define the class, such as `synchronized`. A function gets the old layer
+            and returns the new one.
+        verify: Bool, whether to compare the outputs of the model and of a copy without replacements. Defaults to
+            `True`.
+        report: Function that gets the `Report`, or `None` for no report. `bn_keras.surgery.report(copy)` returns the
+            same report. Defaults to `print`.
 
     Returns:
-        The new model.
+        A new model, not compiled. The original model does not change. Within `strategy.scope()` the new model belongs
+        to the strategy.
 
     Raises:
-        TypeError: For keys and values of another kind.
-        ValueError: If no layer of the model is of one of these classes, with those that are there; and as in
-            `from_keras`.
+        TypeError: If a key of `kinds` is not a class, or a value not a class or function.
+        ValueError: If the model has no layer of one of the classes; the error lists the classes that it has. For the
+            other reasons, see `from_keras`.
 
     Example:
 
@@ -245,7 +284,7 @@ def converted(layer, kind, configured):
 
 
 def derives_from_one(layer, kinds) -> bool:
-    return type(layer) not in (*OURS, *THEIRS) and isinstance(layer, tuple(kinds))
+    return type(layer) not in (*OUR_CLASS_OF, *KERAS_CLASS_OF) and isinstance(layer, tuple(kinds))
 
 
 def biased(layer, config):

@@ -93,8 +93,8 @@ class Copier:
         """A Sequential model without the layers that are dropped."""
         layers = [self.copy_to_call(layer) for layer in model.layers if not self.is_dropped(layer)]
         if model.built and not scope_of(model):  # else it is built where it is called, as the given one was
-            given = model.inputs[0]
-            layers.insert(0, keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name))
+            first_input = model.inputs[0]
+            layers.insert(0, keras.Input(batch_shape=first_input.shape, dtype=first_input.dtype, name=first_input.name))
         kind = original_class(model)
         self.copies[model] = copy = kind.__new__(kind)
         keras.Sequential.__init__(copy, layers, name=model.name)
@@ -145,12 +145,12 @@ class Copier:
                 taking = taken.get(operation, kwargs)
                 return operation(*args, **{name: value for name, value in kwargs.items() if name in taking})
 
-        def given(tensor):
+        def copy_of(tensor):
             return keras.Input(**inputs[id(tensor)].get_config())
 
         # Without the class and the compilation of the model, which Keras would try to copy.
         plain = keras.Model(model.input, [model.output, list(tensors)], name=model.name)
-        tensors = keras.tree.map_structure(given, model.input)
+        tensors = keras.tree.map_structure(copy_of, model.input)
         return keras.models.clone_model(plain, tensors, clone_function=copy, call_function=call)
 
     def adopt(self, model, copy, tensors):

@@ -8,47 +8,56 @@ import numpy as np
 from bn_keras.layers import Affine, BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
 from bn_keras.surgery import linear
 from bn_keras.surgery.copying import Change
-from bn_keras.surgery.reports import Row, refuse_kept
+from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import Trace, names_an_output, traced
 from bn_keras.surgery.tree import layers_of
 
 BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
-KNOWN = {*BATCH_NORMS, SyncBatchNorm}
+FOLDABLE = {*BATCH_NORMS, SyncBatchNorm}
 
 
-def fold(model, *, strict=False, verify=True, report=print):
+def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
     r"""Folds batch norm into the layers beside it, in a copy of a model for inference.
 
     $$ \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta = s x + o \qquad
        s = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} \qquad o = \beta - s \mu $$
 
-    With the moving statistics this map is merged into the kernel and bias of the Dense, EinsumDense, Conv1D to 3D,
-    transposed, depthwise or separable convolution before it, where nothing else uses the output of that layer; or into
-    those after it, where they get nothing else and pad nothing (or there is no offset). Which layer feeds which is read
-    from a trace of the model, so layers that custom layers and subclassed models call are folded too. Any other batch
-    norm, ours or Keras', becomes an `Affine` layer of the same name; two in a row become one.
+    μ and σ² are the moving statistics. `fold` merges the map into the kernel and bias of the layer before it, if no
+    other layer uses the output of that layer: Dense, EinsumDense, Conv1D to Conv3D, or a transposed, depthwise or
+    separable convolution. Otherwise `fold` merges the map into the layers after it, if they have no other input, and no
+    padding unless the offset is 0. Any other batch norm, of bn_keras or Keras, becomes an `Affine` layer of the same
+    name, and two such maps in a row become one.
 
-    Outputs of inference are equal up to rounding. In training the copy has no batch statistics: fold what is trained.
-    A model whose custom code calls other layers for other shapes of input is folded for the shape that it was built
-    with.
+    `fold` traces the model to see which layer feeds which, so it also folds layers that custom layers and subclassed
+    models call. A model whose custom code calls different layers for different input shapes is folded for the shape
+    that it was built with.
+
+    Outputs of inference are equal up to rounding. The copy has no batch statistics in training, so fold a model after
+    its training.
 
     Args:
-        model: As in `bn_keras.surgery.from_keras`.
-        strict: Bool, whether a batch norm that stays as it is raises an error. One that becomes an `Affine` layer
-            does not.
-        verify: Bool, whether the outputs of model and copy are compared on made-up inputs.
-        report: A function that gets the `Report`; `None` for no one. `bn_keras.surgery.report(copy)` returns it too.
-            A row is "folded" into other layers, "mapped" to an `Affine` layer, or "kept", with the reason.
+        model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
+            layers again from their configs, as for a `.keras` file.
+        strict: Bool, whether a batch norm that stays as it is raises an error. A batch norm that becomes an `Affine`
+            layer raises none. Defaults to `False`.
+        verify: Bool, whether to compare the outputs of the model and the copy on made-up inputs. Defaults to `True`.
+        report: Function that gets the `Report`, or `None` for no report. `bn_keras.surgery.report(copy)` returns the
+            same report. A row is "folded" into other layers, "mapped" to an `Affine` layer, or "kept", with the reason.
+            Defaults to `print`.
 
     Returns:
-        The new model, not compiled. The given one is not changed.
+        A new model, not compiled. The original model does not change. Within `strategy.scope()` the new model belongs
+        to the strategy.
 
     Raises:
-        TypeError, ValueError: As in `bn_keras.surgery.from_keras`.
+        TypeError, ValueError: If `model` is not a built Keras model; if Keras cannot make a layer again; if the weights
+            of a layer do not reach the copy; if the outputs of the copy differ; with `strict=True`, if a layer stays as
+            it is. The error names the layer and what to do.
 
-    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithm 2, line 11; Jacob et al. 2018,
-    https://arxiv.org/abs/1712.05877, section 3.2.
+    References:
+        - [Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167), Algorithm 2, line 11.
+        - [Jacob et al. 2018](https://arxiv.org/abs/1712.05877), section 3.2.
 
     Example:
 
@@ -72,7 +81,9 @@ class Folding:
 
     def __init__(self, model, trace: Trace | None, why: str):
         self.model, self.trace, self.why = model, trace, why
-        self.values, self.changes, self.rows = {}, {}, []
+        self.values: dict = {}
+        self.changes: dict = {}
+        self.rows: list[Row] = []
 
     def add(self, norm):
         """Finds a place for one batch norm, or for the `Affine` layer that an earlier fold has left."""
@@ -129,7 +140,7 @@ class Folding:
         """Why a batch norm stays what it is."""
         if isinstance(norm, DecorrelatedBatchNorm):
             return "it mixes the channels"
-        if type(norm) not in KNOWN | {Affine}:
+        if type(norm) not in FOLDABLE | {Affine}:
             return f"its class, {type(norm).__name__}, derives from batch norm and may mean something else"
         if not norm.built:
             return "it has no weights: nothing calls it"

@@ -7,37 +7,48 @@ import keras
 
 from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm
 from bn_keras.surgery.copying import Change
-from bn_keras.surgery.reports import Row, refuse_kept
+from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import traced
 from bn_keras.surgery.tree import layers_of
 
-THEIRS = keras.layers.BatchNormalization
-WITH_STATISTICS = (BatchNorm, DecorrelatedBatchNorm, THEIRS)
+KERAS_BATCH_NORM = keras.layers.BatchNormalization
+WITH_STATISTICS = (BatchNorm, DecorrelatedBatchNorm, KERAS_BATCH_NORM)
 
 
-def freeze(model, *, scale_and_offset=False, strict=False, verify=True, report=print):
+def freeze(
+    model: keras.Model,
+    *,
+    scale_and_offset: bool = False,
+    strict: bool = False,
+    verify: bool = True,
+    report: ReportTo = print,
+) -> keras.Model:
     """Freezes the statistics of batch norm, in a copy of a model: training runs batch norm as inference does.
 
-    Use it for fine-tuning on batches that are small, or unlike the data that the statistics come from. γ and β keep
-    learning, unless `scale_and_offset=True`. All other layers are as before.
+    Use `freeze` for fine-tuning on batches that are small, or unlike the data that the statistics come from. γ and β
+    keep learning, unless `scale_and_offset=True`. All other layers stay as they are.
 
-    Keras' BatchNormalization cannot freeze its statistics alone: without `scale_and_offset=True` it is left as it is,
-    and the report names it. So is a layer of a derived class that takes no `frozen`, and one that the model calls with
-    `training=True`, which normalizes by the batch in inference too.
+    Keras' BatchNormalization cannot freeze its statistics alone. Without `scale_and_offset=True` such a layer stays as
+    it is, and the report names it. The same holds for a layer of a derived class that takes no `frozen`, and for a
+    layer that the model calls with `training=True`, which normalizes by the batch in inference too.
 
     Args:
-        model: As in `bn_keras.surgery.from_keras`.
-        scale_and_offset: Bool, whether γ and β are frozen too: the layers get `trainable = False`.
-        strict, verify, report: As in `bn_keras.surgery.from_keras`.
+        model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
+            layers again from their configs, as for a `.keras` file.
+        scale_and_offset: Bool, whether to freeze γ and β too: the layers get `trainable = False`. Defaults to `False`.
+        strict: Bool, whether a layer that stays as it is raises an error. Defaults to `False`.
+        verify: Bool, whether to compare the outputs of the model and the copy on made-up inputs. Defaults to `True`.
+        report: Function that gets the `Report`, or `None` for no report. `bn_keras.surgery.report(copy)` returns the
+            same report. Defaults to `print`.
 
     Returns:
-        The new model, not compiled: what is trainable counts when `compile` is called. There is a warning if the
-        given one is compiled, as it keeps its old meaning.
+        A new model, not compiled: Keras reads `trainable` when `compile` is called. `freeze` warns if `model` is
+        compiled, because `model` keeps training as before.
 
     Raises:
-        ValueError: For a model without batch norm; for one whose batch norm is all Keras', without
-            `scale_and_offset=True`; and as in `bn_keras.surgery.from_keras`.
+        TypeError, ValueError: If the model has no batch norm; if all of its batch norms are Keras' and
+            `scale_and_offset` is false. For the other reasons, see `from_keras`.
 
     Example:
 
@@ -49,20 +60,33 @@ def freeze(model, *, scale_and_offset=False, strict=False, verify=True, report=p
     [0.0, 0.0, 0.0]
     """
     norms = norms_of(model, "freeze")
-    theirs = [layer.name for layer in norms if isinstance(layer, THEIRS)]
-    if len(theirs) == len(norms) and not scale_and_offset:
+    keras_norms = [layer.name for layer in norms if isinstance(layer, KERAS_BATCH_NORM)]
+    if len(keras_norms) == len(norms) and not scale_and_offset:
         raise ValueError(
-            f"Keras' BatchNormalization cannot freeze its statistics alone, and {theirs[0]!r} and {len(theirs) - 1} "
-            "more are such layers. Call freeze(from_keras(model)), or freeze(model, scale_and_offset=True)."
+            f"Keras' BatchNormalization cannot freeze its statistics alone, and {keras_norms[0]!r} and "
+            f"{len(keras_norms) - 1} more are such layers. "
+            "Call freeze(from_keras(model)), or freeze(model, scale_and_offset=True)."
         )
     changes = {"frozen": True} | ({"trainable": False} if scale_and_offset else {})
     return changed("freeze", model, norms, changes, "frozen", strict, verify, report)
 
 
-def unfreeze(model, *, strict=False, verify=True, report=print):
-    """Lets batch norm learn its statistics, γ and β again, in a copy of a model: the way back from `freeze`.
+def unfreeze(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
+    """Lets batch norm learn its statistics, γ and β again, in a copy of a model: the inverse of `freeze`.
 
-    Arguments, errors and what it returns are those of `freeze`.
+    Args:
+        model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
+            layers again from their configs, as for a `.keras` file.
+        strict: Bool, whether a layer that stays as it is raises an error. Defaults to `False`.
+        verify: Bool, whether to compare the outputs of the model and the copy on made-up inputs. Defaults to `True`.
+        report: Function that gets the `Report`, or `None` for no report. `bn_keras.surgery.report(copy)` returns the
+            same report. Defaults to `print`.
+
+    Returns:
+        A new model, not compiled. `unfreeze` warns if `model` is compiled, because `model` keeps training as before.
+
+    Raises:
+        TypeError, ValueError: If the model has no batch norm. For the other reasons, see `from_keras`.
 
     Example:
 

@@ -114,8 +114,8 @@ def inputs_of_einsum(values, scale, offset, layer):
 
 def einsum_labels(layer) -> tuple[str, str, str]:
     """The labels of input, kernel and output in the equation of an `EinsumDense`."""
-    given, output = layer.equation.replace(" ", "").split("->")
-    return (*given.split(","), output)
+    operands, output = layer.equation.replace(" ", "").split("->")
+    return (*operands.split(","), output)
 
 
 layers = keras.layers

@@ -80,9 +80,9 @@ class Probe:
                 "of. Give the number of steps, or set trainable = False on the layer to keep its statistics."
             )
         values, axes = self.prepared(inputs)
-        outputs, measured = self.measure(values, *self.scale_and_offset(), mask_along(mask, values), axes)
+        outputs, moments = self.measure(values, *self.scale_and_offset(), mask_along(mask, values), axes)
         outputs = tf.cast(outputs, self.compute_dtype)
-        calls.append(Call(self, inputs, outputs, packed(measured, self.shapes)))
+        calls.append(Call(self, inputs, outputs, packed(moments, self.shapes)))
         return outputs
 
     def batches(self, rows):
@@ -97,9 +97,9 @@ class Probe:
             yield whole.result()
 
 
-def packed(measured, shapes):
+def packed(moments, shapes):
     """`(batches, numbers)`: one tensor for all that leaves a replica."""
-    parts = zip(measured, shapes, strict=True)
+    parts = zip(moments, shapes, strict=True)
     return tf.concat([tf.reshape(double(each), [-1, math.prod(shape)]) for each, shape in parts], 1)
 
 
@@ -195,7 +195,8 @@ def levels(calls):
 
 def ancestors(calls) -> dict:
     """By probe, all probes that its input is made from, however far before it."""
-    order, before, found = order_of(calls), sources(calls), {}
+    order, before = order_of(calls), sources(calls)
+    found: dict = {}
     for probe, place in order.items():
         direct = {each for each in before[probe] if order[each] < place}
         found[probe] = direct.union(*(found[each] for each in direct))
@@ -209,7 +210,7 @@ def order_of(calls) -> dict:
 
 def sources(calls) -> dict:
     """By probe, the probes that its input is made from, with none of them in between."""
-    before = {call.probe: set() for call in calls}
+    before: dict = {call.probe: set() for call in calls}
     for call in calls:
         before[call.probe] |= made_from(call.inputs, calls)
     return before

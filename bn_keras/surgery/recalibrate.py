@@ -3,88 +3,100 @@
 import dataclasses
 import functools
 import sys
+import typing
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
+from bn_keras.layers import SyncBatchNorm
 from bn_keras.layers.checks import checked_count
 from bn_keras.surgery.batches import Batches
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.drift import Recalibrated, Recalibration, row_of
+from bn_keras.surgery.freeze import WITH_STATISTICS
 from bn_keras.surgery.population import METHODS
 from bn_keras.surgery.probes import ancestors, levels, probe_of, recorded
-from bn_keras.surgery.reports import hand_over, refuse_kept
+from bn_keras.surgery.reports import ReportTo, hand_over, refuse_kept
 from bn_keras.surgery.rewrite import check_model, rewrite, verified_but_for
 from bn_keras.surgery.tree import layers_of
 
-NORMS = (BatchNorm, DecorrelatedBatchNorm, keras.layers.BatchNormalization)
-KNOWN = (*NORMS, SyncBatchNorm)
+CLASSES = (*WITH_STATISTICS, SyncBatchNorm)
 
 
 def recalibrate(
-    model, data, *, method="population", steps=None, sequential=False, strict=False, verify=True, report=print
-):
-    r"""A copy of a model whose batch norm layers hold the exact statistics of the data.
+    model: keras.Model,
+    data: typing.Any,
+    *,
+    method: typing.Literal["population", "algorithm2"] = "population",
+    steps: int | None = None,
+    sequential: bool = False,
+    strict: bool = False,
+    verify: bool = True,
+    report: ReportTo = print,
+) -> keras.Model:
+    r"""Replaces the moving statistics of batch norm by the exact statistics of the data, in a copy of a model.
 
     $$ \mu = \frac1N \sum_i x_i \qquad \sigma^2 = \frac1N \sum_i (x_i - \mu)^2 $$
 
-    over all N elements of all batches, instead of averages that follow the last batches of a training that moved
-    the weights meanwhile. Worth it after averaging or editing weights, after training with small batches or a short
-    while, and for other data than the model was trained on. Only statistics change: no weight is trained.
+    The sums run over all N elements of all batches. Moving averages follow the last batches of a training whose weights
+    still moved; these statistics belong to the final weights. Recalibrate after averaging or editing weights, after a
+    short training or one with small batches, and for other data than the training data. Only the statistics change.
 
-    With `sequential=False` the data is gone through once. Batch norm runs as in training, each batch normalized by
-    its own moments (with `renorm` too), and all else as in inference. So the statistics of a layer are exact for
-    inputs that no batch norm is before, and of deeper ones those that training would see. With `sequential=True`
-    they are exact for all: layer after layer is measured with the layers before it already normalizing by
-    their new statistics, in one pass over the data for each level of layers that follow one another. A layer that is
-    called again on what it has had a part in has no such statistics, and its batches' moments there stand for them.
+    `sequential=False` reads the data once. Batch norm runs as in training: each batch is normalized by its own moments,
+    also with `renorm`. All other layers run as in inference. The statistics are exact for a layer without a batch norm
+    before it. A deeper layer gets the statistics that training would see.
 
-    Counts, means and variances of the batches are merged in NumPy's float64, so batches may be of any size. All
-    calls of a layer count. Elements that are masked do not. A frozen layer (`trainable = False` or `frozen`) keeps
-    its statistics and runs as in inference. Within `strategy.scope()` the new model belongs to the strategy and each
-    replica measures its part of every batch.
+    `sequential=True` makes the statistics of all layers exact. It measures each layer while the layers before it
+    already normalize by their new statistics, and reads the data once for each level of consecutive layers. A layer
+    whose input depends on its own output has no exact statistics; the moments of its batches replace them there.
 
-    Shapes and dtypes: those of the layers' statistics. Activations have the dtypes that they have in inference.
+    The counts, means and variances of the batches are merged in float64, so batches may have any size. All calls of a
+    layer count, and masked elements do not. A frozen layer (`trainable = False` or `frozen=True`) keeps its statistics
+    and runs as in inference. Within `strategy.scope()` each replica measures its part of every batch. Shapes and dtypes
+    are those of the layers' statistics.
 
     Args:
-        model: A Keras model that has been built, of any kind that `from_keras` copies, with `BatchNorm`,
-            `SyncBatchNorm`, `DecorrelatedBatchNorm` or `keras.layers.BatchNormalization` in it.
-        data: An array or a dict of arrays, taken 32 at a time; a `tf.data.Dataset`, which a strategy distributes;
-            a `tf.distribute.DistributedDataset`; a `keras.utils.PyDataset`; or any iterable of batches. A batch is
-            `x`, `(x, y)` or `(x, y, sample_weight)`, as in `fit`.
-        method: "population" for the equations above. "algorithm2" for the paper's: the average over batches of the
-            mean, and of the unbiased variance m/(m−1) σ² of each batch, weighted by its count. A batch is what
-            training normalizes at once: the part of one replica, or of all if the layer is synchronized. One with a
-            single value per channel has no unbiased variance, and its part in the mean alone.
-        steps: The number of batches to take; `None` for all. With `sequential=True` they should be the same ones
-            in each pass.
-        sequential: Whether deeper layers are measured after those before them. The data must start anew each time.
-        strict: Bool, whether a layer that keeps its statistics raises an error.
-        verify: Bool, whether the outputs of the model and of a copy with the old statistics are compared.
-        report: A function that gets the `Recalibration`, whose `str` is a table; `None` for no one, and for no
-            progress bar on a terminal. `bn_keras.surgery.report(copy)` returns the table too.
+        model: Keras model that has been built, as in `from_keras`, with `BatchNorm`, `SyncBatchNorm`,
+            `DecorrelatedBatchNorm` or `keras.layers.BatchNormalization` layers.
+        data: Array or dict of arrays, which is cut into batches of 32; `tf.data.Dataset`, which a strategy distributes;
+            `tf.distribute.DistributedDataset`; `keras.utils.PyDataset`; or any iterable of batches. A batch is `x`,
+            `(x, y)` or `(x, y, sample_weight)`, as in `fit`.
+        method: `"population"` for the equations above, or `"algorithm2"` for those of the paper: the averages over
+            batches of the mean and of the unbiased variance m/(m−1) σ², weighted by the count of the batch. A batch is
+            what training normalizes at once: the part of one replica, or of all replicas if the layer is synchronized.
+            A batch with one value per channel counts for the mean alone. Defaults to `"population"`.
+        steps: Int ≥ 1, the number of batches to read, or `None` for all. With `sequential=True` each pass should read
+            the same batches. Defaults to `None`.
+        sequential: Bool, whether to measure deeper layers after the layers before them. `data` must start anew in each
+            pass. Defaults to `False`.
+        strict: Bool, whether a layer that keeps its statistics raises an error. Defaults to `False`.
+        verify: Bool, whether to compare the outputs of the model and of a copy with the old statistics. Defaults to
+            `True`.
+        report: Function that gets the `Recalibration`, whose `str` is a table, or `None` for no report and no progress
+            bar. `bn_keras.surgery.report(copy)` returns the same report. Defaults to `print`.
 
     Returns:
-        The new model, not compiled. The given one is as it was, also after an error or Ctrl-C.
+        A new model, not compiled. The original model does not change, also after an error or Ctrl-C.
 
     Raises:
-        TypeError, ValueError: For a wrong argument; for a model without weights, without batch norm, or with all of
-            it frozen; for a class derived from batch norm, whose meaning is not known; for data without a batch, with
-            fewer batches than `steps`, without end, or that cannot be gone through again when it must; for a layer
-            that got no element, or got NaN or infinity, by name.
+        TypeError, ValueError: For an argument of the wrong type or value; if the model has no batch norm that can
+            change, or a batch norm of a derived class; if the data have no batch, fewer batches than `steps`, or no
+            end, or cannot be read again for `sequential=True`; if a layer gets no element, NaN or infinity. The error
+            names the layer.
 
-    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Algorithm 2.
+    References:
+        [Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167), Algorithm 2.
 
     Example:
 
+    >>> from bn_keras import BatchNorm
     >>> model = keras.Sequential([keras.Input((1,)), BatchNorm(name="norm")])
     >>> new = recalibrate(model, np.array([[1.0], [3.0], [8.0]]), report=None)
     >>> new.get_layer("norm").moving_mean.numpy().tolist(), float(new.get_layer("norm").moving_variance[0])
     ([4.0], 8.666666984558105)
     """
-    check(model, method, steps)
+    check_arguments(model, method, steps)
     layers, kept = norms_of(model)
     if strict:
         refuse_kept("recalibrate", kept.values())
@@ -92,16 +104,16 @@ def recalibrate(
     probed, copies, _ = rewrite(model, {layer: Change(functools.partial(probe_of, layer)) for layer in layers})
     probes = {copies[layer]: layer for layer in layers}
     progress = report is not None and sys.stdout.isatty()
-    found, passes, size, facts = measured(probed, list(probes), batches, method, sequential, progress)
+    found, passes, size, facts = measure_probes(probed, list(probes), batches, method, sequential, progress)
     new, _, _ = rewrite(model, {layer: with_values(layer, found[probe].values) for probe, layer in probes.items()})
     rows = kept | {layer: row_of(layer, *found[probe].moments) for probe, layer in probes.items()}
     rows = tuple(rows[layer] for layer in layers_of(model) if layer in rows)
     verified = verified_but_for(model, verify)
-    made = Recalibration("recalibrate", rows, verified, tuple(facts), method, sequential, *size, passes)
+    made = Recalibration("recalibrate", rows, verified, tuple(facts), method, sequential, size[0], size[1], passes)
     return hand_over(new, made, report)
 
 
-def check(model, method, steps):
+def check_arguments(model, method, steps):
     check_model(model)
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {tuple(METHODS)}. Received: method={method!r}.")
@@ -111,7 +123,7 @@ def check(model, method, steps):
 
 def norms_of(model):
     """The batch norm layers to be measured, and a row for each of those that keep their statistics."""
-    norms = [layer for layer in layers_of(model) if isinstance(layer, NORMS)]
+    norms = [layer for layer in layers_of(model) if isinstance(layer, WITH_STATISTICS)]
     kept = {layer: Recalibrated(layer.name, type(layer).__name__, "kept", why_kept(layer)) for layer in norms}
     kept = {layer: row for layer, row in kept.items() if row.why}
     layers = [layer for layer in norms if layer not in kept]
@@ -127,7 +139,7 @@ def why_kept(layer) -> str:
     """Why a batch norm keeps its statistics; "" if it does not."""
     if not layer.trainable or getattr(layer, "frozen", False):
         return "frozen"
-    if type(layer) not in KNOWN:
+    if type(layer) not in CLASSES:
         return f"its class, {type(layer).__name__}, derives from batch norm and may normalize by something else"
     return "" if layer.built else "it has no weights: nothing calls it"
 
@@ -140,7 +152,7 @@ class Found:
     values: dict
 
 
-def measured(model, probes, batches, method, sequential, progress):
+def measure_probes(model, probes, batches, method, sequential, progress):
     """`(found, passes, (batches, samples), facts)`: what there is to know of each probe.
 
     The first pass measures all, and says by its trace what comes before what.

@@ -1,7 +1,11 @@
 """What surgery and export did to a model: one kind of report for all of them."""
 
+import collections.abc
 import dataclasses
+import typing
 import weakref
+
+import keras
 
 # What can become of a layer, in the order in which a report lists it.
 OUTCOMES = ("converted", "folded", "mapped", "recalibrated", "frozen", "unfrozen", "dropped", "kept")
@@ -9,16 +13,17 @@ OUTCOMES = ("converted", "folded", "mapped", "recalibrated", "frozen", "unfrozen
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What became of one layer.
+    """The outcome of surgery for one layer.
 
     Attributes:
-        layer: The name of the layer in the given model.
-        kind: The name of its class there.
-        outcome: "converted" to another class or other arguments; "folded" into the layers in `into`; "mapped" to an
-            `Affine` layer; "recalibrated"; "frozen"; "unfrozen"; "dropped", a variable or a layer without a successor;
-            or "kept" as it was.
-        why: The reason why a layer is mapped, dropped or kept; for a converted layer, what it became.
-        into: The names of the layers that a folded layer is merged into.
+        layer: Str, the name of the layer in the original model.
+        kind: Str, the name of the layer's class there.
+        outcome: Str: "converted" to another class or other arguments; "folded" into the layers in `into`; "mapped" to
+            an `Affine` layer; "recalibrated"; "frozen"; "unfrozen"; "dropped", for a variable or layer without a
+            successor; or "kept" as it was.
+        why: Str, the reason why a layer is mapped, dropped or kept; for a converted layer, its new class. Defaults to
+            `""`.
+        into: Tuple of the names of the layers that a folded layer is merged into. Defaults to `()`.
     """
 
     layer: str
@@ -34,12 +39,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Verified:
-    """Whether two models were compared by their outputs, and how far apart they are.
+    """The comparison of two models by their outputs; false if there was none.
 
     Attributes:
-        largest_difference: The largest difference of an output, over the largest value of that output. `None` where
-            outputs were not compared.
-        how: What the comparison ran on, such as "made-up inputs"; or why there was none.
+        largest_difference: Float, the largest difference of an output, relative to the largest value of that output.
+            `None` without a comparison.
+        how: Str, the inputs of the comparison, such as "made-up inputs"; or the reason why there was none.
     """
 
     largest_difference: float | None
@@ -58,13 +63,14 @@ class Verified:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a function of surgery did; `str()` of it is a few lines of text.
+    """The report of one call of surgery; `str(report)` is a few lines of text.
 
     Attributes:
-        function: The name of the function.
-        rows: A `Row` for each layer that the function was asked to change, in the order of the model.
+        function: Str, the name of the function.
+        rows: Tuple of a `Row` for each layer that the function was asked to change, in the order of the model.
         verified: A `Verified`.
-        facts: Lines that the function adds, such as the amount of data that `recalibrate` read.
+        facts: Tuple of lines that the function adds, such as the amount of data that `recalibrate` read. Defaults to
+            `()`.
     """
 
     function: str
@@ -110,20 +116,23 @@ def refuse_kept(function: str, rows) -> None:
         )
 
 
+# What gets the report of a function of surgery: `print`, or `None` for no one.
+ReportTo: typing.TypeAlias = collections.abc.Callable[[typing.Any], object] | None
+
 _REPORTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def report(model) -> Report:
-    """The report of the surgery that made a model.
+def report(model: keras.Model) -> Report:
+    """Returns the report of the surgery that made a model.
 
     Args:
-        model: A model that a function of `bn_keras.surgery` returned in this process.
+        model: Keras model that a function of `bn_keras.surgery` returned in this process.
 
     Returns:
         A `Report`; `print(report(model))` shows it.
 
     Raises:
-        ValueError: If no surgery made the model in this process: a file does not hold the report.
+        ValueError: If no surgery made the model in this process. A model from a file has no report.
 
     Example:
 
@@ -142,7 +151,7 @@ def report(model) -> Report:
     return _REPORTS[model]
 
 
-def hand_over(model, made: Report, tell):
+def hand_over(model: keras.Model, made: Report, tell: ReportTo) -> keras.Model:
     """Remembers the report of a new model and tells it to whoever asked; returns the model."""
     _REPORTS[model] = made
     if tell is not None:

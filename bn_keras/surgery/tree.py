@@ -175,7 +175,7 @@ def put(holder, path: Path, new) -> None:
         return value
 
     first, *rest = path
-    setattr(holder, first, with_new(vars(holder).get(first), rest))
+    setattr(holder, str(first), with_new(vars(holder).get(first), rest))
 
 
 def track_in_place(holder, old, new) -> None:

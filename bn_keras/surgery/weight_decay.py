@@ -1,33 +1,37 @@
 """The weights that an optimizer does not decay."""
 
+import keras
+
 from bn_keras.layers import DecorrelatedBatchNorm
-from bn_keras.surgery.convert import OURS
+from bn_keras.surgery.convert import OUR_CLASS_OF
 from bn_keras.surgery.tree import layers_of
 
-NORMALIZATIONS = (*OURS, *OURS.values(), DecorrelatedBatchNorm)
+NORMALIZATIONS = (*OUR_CLASS_OF, *OUR_CLASS_OF.values(), DecorrelatedBatchNorm)
 
 
-def exclude_from_weight_decay(optimizer, model, *, biases=False):
-    """Tells an optimizer not to decay the scales and offsets of the normalization layers of a model.
+def exclude_from_weight_decay(
+    optimizer: keras.optimizers.Optimizer, model: keras.Model, *, biases: bool = False
+) -> keras.optimizers.Optimizer:
+    """Excludes the scales and offsets of normalization layers from the weight decay of an optimizer.
 
-    A normalization undoes any scaling of the kernel before it, so weight decay of kernels only sets the effective
-    learning rate; weight decay of γ and β changes what the network computes. What earlier calls of this function and
-    of `optimizer.exclude_from_weight_decay` have excluded stays excluded.
+    A normalization undoes any scaling of the kernel before it, so weight decay of kernels only changes the effective
+    learning rate. Weight decay of γ and β changes what the network computes. Weights that earlier calls of this
+    function or of `optimizer.exclude_from_weight_decay` excluded stay excluded.
 
     Args:
-        optimizer: A Keras optimizer with `weight_decay`, not built yet.
-        model: A Keras model that has been built.
-        biases: Bool, whether all biases are excluded too.
+        optimizer: Keras optimizer with `weight_decay`, not built yet.
+        model: Keras model that has been built.
+        biases: Bool, whether to exclude all biases too. Defaults to `False`.
 
     Returns:
         The optimizer.
 
     Raises:
-        ValueError: If the optimizer has no weight decay, or has been built and so made its list; if the model has no
-            such weights.
+        ValueError: If the optimizer has no weight decay, or has been built; if the model has no such weights.
 
-    Source: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 5.3; of biases He et al. 2019,
-    https://arxiv.org/abs/1812.01187, section 3.1.
+    References:
+        - [Goyal et al. 2017](https://arxiv.org/abs/1706.02677), section 5.3.
+        - [He et al. 2019](https://arxiv.org/abs/1812.01187), section 3.1, for biases.
 
     Example:
 
@@ -56,6 +60,6 @@ def exclude_too(optimizer, variables) -> None:
     Keras has no public name for the latter: `tests/surgery/test_weight_decay.py` fails when the private ones move.
     """
     names = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
-    earlier = getattr(optimizer, "_exclude_from_weight_decay", set())
+    earlier: set = getattr(optimizer, "_exclude_from_weight_decay", set())
     optimizer.exclude_from_weight_decay(var_list=variables, var_names=[names.pattern] if names else None)
     optimizer._exclude_from_weight_decay |= earlier

@@ -5,10 +5,10 @@ from bn_keras.bench.cases import GROUPS
 BANDWIDTH = {"before": {"copy": 9e9, "read": 1e10}, "after": {"copy": 11e9, "read": 1e10}}
 
 
-def entry(group, index, ms, **left_out):
+def entry(group, index, ms, **omissions):
     """The case of a group, with times by peer and reasons by peer."""
     peers = {name: {"ms": each, "calls": 3, "facts": {}} for name, each in ms.items()}
-    peers |= {name: {"left_out": why} for name, why in left_out.items()}
+    peers |= {name: {"left_out": why} for name, why in omissions.items()}
     return GROUPS[group].cases[index].to_dict() | {"bandwidth": BANDWIDTH, "peers": peers}
 
 

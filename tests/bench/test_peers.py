@@ -6,6 +6,8 @@ import pytest
 from bn_keras.bench.cases import LAYERS, Case
 from bn_keras.bench.peers import PEERS, NotOfferedError, prepare
 
+pytestmark = pytest.mark.slow
+
 TENSORFLOW = ["keras", "tf_keras", "fused_op"]
 OTHERS = ["torch", "torch channels-last", "jax"]
 CASES = [

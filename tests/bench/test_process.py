@@ -6,6 +6,8 @@ from bn_keras.bench.cases import ONCE, Case
 from bn_keras.bench.measure import measure, measure_memory, measure_overheads
 from bn_keras.bench.process import Pool, WorkerError
 
+pytestmark = pytest.mark.slow
+
 FAKE = "tests.bench.fake_peer"
 
 

@@ -10,7 +10,9 @@ import pytest
 from bn_keras import BatchNorm
 from bn_keras.cli import cli
 from tests.cli.runner import typed
-from tests.processes import finished
+from tests.processes import run_process
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAB = ("rich", "matplotlib", "sklearn", "tensorflow_datasets")
@@ -22,7 +24,7 @@ def without(hidden, code, *arguments, cwd=ROOT):
     """Runs code in a new process that cannot import the hidden packages: its exit code, output and errors."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", HIDE.format(hidden=[*hidden]) + code, *map(str, arguments)]
-    done = finished(command, cwd=cwd, env=environment)
+    done = run_process(command, cwd=cwd, env=environment)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -87,6 +89,7 @@ def test_pages_from_the_code_do_not_need_the_lab(tmp_path):
     [
         (["compare"], "compare", "lab"),
         (["bench", "--quick"], "bench", "lab"),
+        (["claims", "--list"], "claims", "lab"),
         (["presets"], "presets", "lab"),
         (["page", "zoo", "--results", ROOT / "models", "--out", "zoo"], "page", "lab"),
         (["page", "folding", "--quick", "--out", "folding.md"], "page", "lab"),
@@ -134,6 +137,8 @@ def test_presets_shows_the_card_of_one():
 
 
 def test_another_backend_is_refused():
-    code, _, errors = without([], "keras.backend.backend = lambda: 'jax'; import bn_keras")
-    assert code == 1
-    assert "ImportError: bn_keras needs Keras to run on TensorFlow, but the Keras backend is 'jax'." in errors
+    other = "keras.backend.backend = lambda: 'jax'; "
+    for use in ("sys.argv[0] = 'program'; import bn_keras", "import bn_keras; bn_keras.BatchNorm"):
+        code, _, errors = without([], other + use)
+        assert code == 1
+        assert "ImportError: bn_keras needs Keras to run on TensorFlow, but the Keras backend is 'jax'." in errors

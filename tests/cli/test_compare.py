@@ -17,6 +17,8 @@ from bn_keras.experiments.comparison import step_cost
 from tests.cli.runner import typed
 from tests.experiments.comparison import made_up
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--steps", "40", "--width", "0.2", "--rates", "0.1,1"]
 
 
@@ -25,15 +27,15 @@ def words_of(printed):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def comparison_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_cost, "TURN_SECONDS", 0.001)
         return out, *typed("compare", "mlp_sigmoid", "--quick", "--trials", "1", "--out", out, *TINY)
 
 
-def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(finished):
-    out, code, printed = finished
+def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(comparison_run):
+    out, code, printed = comparison_run
     assert code == 0
     for words in (
         "mlp_sigmoid on digits (a sketch: few trials and seeds). Target: ",
@@ -48,6 +50,7 @@ def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(finished):
         "The winners with new seeds: 6 runs of 40 steps.",
         "Note: 3 seeds give wide intervals.",
         "Pictures:",
+        "Page:",
     ):
         assert words in words_of(printed), words
     assert len(list((out / "runs").glob("*.json"))) == 2 + 6
@@ -56,8 +59,8 @@ def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(finished):
     assert max(len(line) for line in printed.splitlines() if not line.startswith("run ")) <= 80
 
 
-def test_compare_does_not_overwrite_and_resumes(finished):
-    out, *_ = finished
+def test_compare_does_not_overwrite_and_resumes(comparison_run):
+    out, *_ = comparison_run
     again = ("compare", "mlp_sigmoid", "--quick", "--trials", "1", "--out", out, *TINY)
     code, printed = typed(*again)
     assert code == 1
@@ -79,6 +82,8 @@ def test_a_comparison_of_several_norms_is_printed(tmp_path):
     code, printed = typed(*command)
     assert code == 0, printed
     assert words_of(printed).count("group:groups=4") >= 5
+    assert f"Page: {tmp_path / 'index.html'}" in words_of(printed)
+    assert "group:groups=4" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -87,35 +92,36 @@ def test_a_comparison_of_several_norms_is_printed(tmp_path):
         (["mlp_sigmod"], "Did you mean 'mlp_sigmoid'?"),
         (["--data", "mnits"], "Did you mean 'mnist'?"),
         (["--stepz", "3"], "--steps"),
-        (["--rates", "1,x"], "'--rates': expected the lowest and the highest rate, such as 0.001,10; received '1,x'"),
+        (["--rates", "1,x"], "'--rates': expected the lowest and the highest rate, such as 0.001,10, both in"),
         (["--rates", "1"], "expected the lowest and the highest rate"),
-        (["--rates", "0,1"], "--rates must be a number in (0, 1000000]. Received: 0.0."),
-        (["--rates", "2,1"], "--rates must be a lower and a higher learning rate. Received: (2.0, 1.0)."),
+        (["--rates", "0,1"], "both in (0, 1000000]; received '0,1'."),
+        (["--rates", "2,1"], "expected the lowest and the highest rate"),
         (["--seeds", "1,2"], "'--seeds'"),
-        (["--seeds", "0"], "--seeds must be an int ≥ 1. Received: 0."),
-        (["--trials", "0"], "--trials must be an int ≥ 1. Received: 0."),
-        (["--trials", "2000"], "--trials must be at most 1024. Received: 2000."),
-        (["--extensions", "-1"], "--extensions must be an int ≥ 0. Received: -1."),
+        (["--seeds", "0"], "'--seeds': expected an int in [1, 1000]; received '0'."),
+        (["--trials", "0"], "'--trials': expected an int in [1, 1024]; received '0'."),
+        (["--trials", "2000"], "'--trials': expected an int in [1, 1024]; received '2000'."),
+        (["--extensions", "-1"], "'--extensions': expected an int in [0, 10]; received '-1'."),
         (["--steps", "many"], "'--steps'"),
-        (["--steps", "0"], "--steps must be a multiple of evaluate_every=10, at least 4 of them. Received: 0."),
+        (["--steps", "0"], "'--steps': expected an int in [1, 1000000000]; received '0'."),
+        (["--steps", "3"], "--steps must be a multiple of evaluate_every=1, at least 4 of them. Received: 3."),
         (["--steps", "100", "--evaluate-every", "30"], "--steps must be a multiple of evaluate_every=30"),
-        (["--evaluate-every", "0"], "--evaluate-every must be an int ≥ 1. Received: 0."),
-        (["--validation-examples", "0"], "--validation-examples must be an int ≥ 1. Received: 0."),
+        (["--evaluate-every", "0"], "'--evaluate-every': expected an int in [1, 1000000000]; received '0'."),
+        (["--validation-examples", "0"], "'--validation-examples': expected an int in [1, 1000000000]; received '0'."),
         (["--validation-examples", "1430"], "must be between 10 and 1,427 for 'digits'"),
-        (["--batch-size", "1"], "--batch-size must be an int ≥ 2. Received: 1."),
-        (["--norm-momentum", "2"], "--norm-momentum must be a number in [0, 1]. Received: 2.0."),
-        (["--image-size", "0"], "--image-size must be an int ≥ 1. Received: 0."),
-        (["--width", "99"], "--width must be a number in (0, 16]. Received: 99.0."),
-        (["--optimizer", "adm"], "--optimizer must be one of sgd, momentum, adam, adamw. Received: 'adm'."),
-        (["--norms", "batch,layer"], "--norms must be a tuple of different norms, one of them None, the baseline."),
-        (["--norms", "none"], "--norms must be a tuple of different norms"),
+        (["--batch-size", "1"], "'--batch-size': expected an int in [2, 65536]; received '1'."),
+        (["--norm-momentum", "2"], "'--norm-momentum': expected a number in [0, 1]; received '2'."),
+        (["--image-size", "0"], "'--image-size': expected an int in [1, 4096]; received '0'."),
+        (["--width", "99"], "'--width': expected a number in (0, 16]; received '99'."),
+        (["--optimizer", "adm"], "expected one of sgd, momentum, adam, adamw; received 'adm'. Did you mean 'adam'?"),
+        (["--norms", "batch,layer"], "expected different norms, one of them none, the baseline, such as none,batch"),
+        (["--norms", "none"], "expected different norms, one of them none"),
         (["--norms", "none,bach"], "Did you mean 'batch'?"),
         (["--norms", "none,group:groups"], "'--norms': expected key=value, such as groups=8; received 'groups'."),
         (["--norms", "none,group:groups=4,groups=8"], "'--norms': expected each option once"),
         (["--norms", "none,group:groups=7"], "cannot be built for the data 'digits'"),
         (["--norms", "none,group:gruppen=4"], "gruppen"),
         (["--data-dir", "/no/such"], "'/no/such' does not exist"),
-        (["one", "two"], "unexpected extra argument"),
+        (["mlp_sigmoid", "two"], "unexpected extra argument"),
     ],
 )
 def test_typed_wrong(arguments, words, tmp_path, monkeypatch):
@@ -158,12 +164,12 @@ def read_until(descriptor, pattern, seconds):
 
 def test_ctrl_c_on_a_terminal_keeps_what_is_finished(tmp_path):
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "bn_keras", "compare", "--out", str(tmp_path), "--steps", "2000"]
+    command = [sys.executable, "-m", "bn_keras", "compare", "--out", str(tmp_path), "--steps", "1000"]
     wide = os.environ | {"COLUMNS": "160"}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=wide)
     try:
         os.close(theirs)
-        shown = read_until(ours, r"run 3 of 16: none, lr [^\r]*seed 0, +\d+\.\d+%", 120)
+        shown = read_until(ours, r"run 3 of 16: none, lr [^\r]*seed 0, +\d+\.\d+%", 300)
         assert re.search(r"\d+ %  left.*\d+:\d\d:\d\d", shown, re.DOTALL), "a bar with the time left"
         process.send_signal(signal.SIGINT)
         shown = read_until(ours, "Interrupted", 60)

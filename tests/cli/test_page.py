@@ -44,6 +44,7 @@ def test_out_is_where_it_goes(tmp_path, monkeypatch):
     assert (tmp_path / "new" / "page.md").read_bytes() == (ROOT / "docs" / "options.md").read_bytes()
 
 
+@pytest.mark.slow
 def test_pages_from_results_go_beside_them(zoo):
     code, printed = typed("page", "zoo", "--results", zoo)
     assert code == 0
@@ -52,6 +53,7 @@ def test_pages_from_results_go_beside_them(zoo):
     assert "mlp_sigmoid/digits/learning_curves.svg" in written
 
 
+@pytest.mark.slow
 def test_out_and_results_are_apart(zoo, tmp_path):
     assert typed("page", "zoo", "--results", zoo, "--out", tmp_path / "pages")[0] == 0
     assert (tmp_path / "pages" / "mlp_sigmoid" / "README.md").exists()
@@ -75,7 +77,7 @@ def test_results_that_are_missing_or_unfinished(zoo, tmp_path):
     ("arguments", "words"),
     [
         (["foldng"], "Unknown page 'foldng'. Did you mean 'folding'?"),
-        (["x"], "Unknown page 'x'. Pages: accuracy, benchmark, folding,"),
+        (["x"], "Unknown page 'x'. Pages: accuracy, benchmark, claims,"),
         (["--quick"], "go with the NAME of a page"),
         (["folding"], "uses docs/folding.md in a clone of the repository"),
         (["zoo", "--out", "pages"], "uses models in a clone of the repository"),

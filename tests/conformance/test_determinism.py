@@ -5,6 +5,8 @@ import pytest
 from tests.conformance.cases import CASES, every
 from tests.processes import script_result
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def equal():

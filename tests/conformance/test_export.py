@@ -10,6 +10,8 @@ from tests.conformance.branches import branch, examples, plain
 from tests.conformance.cases import CASES, every
 from tests.processes import result_of
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = pathlib.Path(__file__).with_name("load_exported.py")
 
 

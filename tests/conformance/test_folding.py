@@ -44,13 +44,13 @@ def test_the_graph_rewriter(random):
     def executed(normalize):
         with tf.Graph().as_default():
             x = tf.constant(random.normal(size=(2, 8, 8, 3)), tf.float32)
-            given = tf.compat.v1.placeholder(tf.float32, x.shape)
+            placeholder = tf.compat.v1.placeholder(tf.float32, x.shape)
             kernel = tf.constant(random.normal(size=(3, 3, 3, 4)), tf.float32)
-            y = tf.nn.relu(normalize(tf.nn.conv2d(given, kernel, 1, "SAME")))
+            y = tf.nn.relu(normalize(tf.nn.conv2d(placeholder, kernel, 1, "SAME")))
             metadata = tf.compat.v1.RunMetadata()
             options = tf.compat.v1.RunOptions(output_partition_graphs=True)
             with tf.compat.v1.Session() as session:
-                session.run(y, {given: np.ones(x.shape)}, options=options, run_metadata=metadata)
+                session.run(y, {placeholder: np.ones(x.shape)}, options=options, run_metadata=metadata)
         return {node.op for graph in metadata.partition_graphs for node in graph.node}
 
     def norm(x):

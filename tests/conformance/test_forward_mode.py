@@ -13,6 +13,9 @@ from tests.layers.test_batch_norm import close
 
 MODES = [(case, training) for case in CASES for training in (True, False) if training or case.statistics]
 DISTINCT_MODES = [(case, training) for case, training in MODES if case in DISTINCT and case in DIFFERENTIABLE]
+# TensorFlow traces every function several times for the eager derivative of a gradient: only the user's function then
+# meets what differs from another case in its axes alone, or has the options of two.
+LONG = ("batch_channels_first", "batch_two_axes", "sync_renorm")
 
 
 @contextlib.contextmanager
@@ -73,8 +76,12 @@ def test_it_is_the_transpose_of_reverse_mode(random, case, training, op_by_op):
             close(derivative, difference, 1e-6)
 
 
-@pytest.mark.parametrize(("case", "training"), DISTINCT_MODES, ids=str)
-@pytest.mark.parametrize("traced", [False, True], ids=["eager", "in a function of the user"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("traced", "case", "training"),
+    [(traced, *mode) for traced in (False, True) for mode in DISTINCT_MODES if traced or mode[0].name not in LONG],
+    ids=str,
+)
 def test_over_a_gradient(random, case, training, traced):
     """Hessian-vector products: forward over backward is backward over backward."""
     function, x, direction = setting(case, training, random)
@@ -84,10 +91,10 @@ def test_over_a_gradient(random, case, training, traced):
         return jvp(gradient, x, direction)[1]
 
     forward = (tf.function(product) if traced else product)(x, direction)
-    backward = vjp(gradient, x, direction)  # as the Hessian is symmetric
-    if training and case.arguments.get("renorm"):
+    with eagerly(True):  # `test_second_derivatives.py` has the functions'
         # Of a function that treats a part of itself as constant, the second derivatives are not symmetric.
-        backward = transposed(gradient, x, direction)
+        symmetric = not (training and case.arguments.get("renorm"))
+        backward = (vjp if symmetric else transposed)(gradient, x, direction)
     close(1e3 * forward, 1e3 * backward, 1e-8)
 
 
@@ -110,11 +117,10 @@ def derivatives(function, x, direction):
 
 @pytest.fixture(scope="module")
 def float64(request):
-    """A case, an input, a direction and the derivatives in float64; a module's fixture is older than `implementation`,
-    so that the single ops compute it.
-    """
+    """A case, an input, a direction and the derivatives in float64, op by op."""
     function, x, direction = setting(request.param, True, np.random.default_rng(1))
-    return request.param, x, direction, derivatives(function, x, direction)
+    with eagerly(True):
+        return request.param, x, direction, derivatives(function, x, direction)
 
 
 def check_float32(float64, wrap):
@@ -130,16 +136,39 @@ def check_float32(float64, wrap):
     close(ours / np.abs(truth).max(), truth / np.abs(truth).max(), 1e-4)
 
 
+def itself(function):
+    return function
+
+
+BY_NAME = {case.name: case for case in CASES}
 EXPLICIT = [case for case, training in DISTINCT_MODES if training and not case.synchronized]
+# By the kernel: what can take it. By XLA: sums with the weights in them and without, in groups, and over all channels.
+KERNEL = [BY_NAME[name] for name in ("batch", "batch_channels_first", "batch_renorm", "batch_fused")]
+XLA = [BY_NAME[name] for name in ("batch", "layer", "group")]
 
 
-@pytest.mark.parametrize("float64", EXPLICIT, ids=str, indirect=True)
+def both(cases, implementation):
+    return [pytest.param(case, implementation, id=f"{implementation}-{case}") for case in cases]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("float64", "implementation"),
+    both([case for case in EXPLICIT if not case.needs_the_kernel], "single ops")
+    + both(KERNEL, "kernel")
+    + both(XLA, "xla"),
+    indirect=True,
+)
 def test_every_implementation_in_float32(float64, implementation):
-    """XLA within a function of the user, as it compiles six times as long for eager calls; the others eagerly."""
-    check_float32(float64, tf.function if implementation == "xla" else lambda function: function)
+    """XLA within a function of the user, as it compiles six times as long for eager calls; the others eagerly. Of the
+    single ops each op counts, as `test_over_a_gradient` has their functions.
+    """
+    with eagerly(implementation == "single ops"):
+        check_float32(float64, tf.function if implementation == "xla" else itself)
 
 
-@pytest.mark.parametrize("float64", [case for case in CASES if case.name == "rms"], ids=str, indirect=True)
+@pytest.mark.parametrize("float64", [BY_NAME["rms"]], ids=str, indirect=True)
+@pytest.mark.parametrize("implementation", ["single ops", "xla"], indirect=True)
 def test_every_implementation_in_float32_the_other_way(float64, implementation):
     """XLA eagerly, the others within a function of the user."""
-    check_float32(float64, (lambda function: function) if implementation == "xla" else tf.function)
+    check_float32(float64, itself if implementation == "xla" else tf.function)

@@ -9,6 +9,8 @@ import pytest
 from tests.conformance.branches import examples, model_of_branches, plain, weights_by_case
 from tests.conformance.cases import DISTINCT, WITH_STATISTICS, every
 
+pytestmark = pytest.mark.slow
+
 
 def frozen(case):
     layer = plain(case)

@@ -7,6 +7,8 @@ from tests.conformance.cases import CASES, LARGE, every
 from tests.conformance.steps import all_close, ready
 from tests.layers.test_batch_norm import close
 
+pytestmark = pytest.mark.slow
+
 DELTA = 1e-5
 OF_STATISTICS_ALONE = {"momentum", "bias_correction", "unbiased", "synchronized"}
 DIFFERENTIABLE = [case for case in CASES if not OF_STATISTICS_ALONE & set(case.arguments)]

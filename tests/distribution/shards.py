@@ -41,11 +41,11 @@ def case(strategy, random, shape, offset=2.0, masked=False, fill=None, together=
     keras.utils.set_random_seed(0)
     x, dy = (random.normal(mean, 3, (sum(SIZES), *shape)).astype(np.float32) for mean in (offset, 0))
     mask = random.uniform(size=len(x)) > 0.3 if masked else np.ones(len(x), bool)
-    given = x
+    x_with_fill = x
     if fill is not None:
-        x, dy, given = x.copy(), dy.copy(), x.copy()
+        x, dy, x_with_fill = x.copy(), dy.copy(), x.copy()
         x[~mask] = dy[~mask] = 0
-        given[~mask] = fill
+        x_with_fill[~mask] = fill
     whole = BatchNorm(momentum=0.5, **arguments)
     whole.build(x.shape)
     weights = [random.uniform(0.5, 2, weight.shape) for weight in whole.weights]
@@ -59,7 +59,7 @@ def case(strategy, random, shape, offset=2.0, masked=False, fill=None, together=
     def step(x, dy, mask):
         return strategy.run(gradients_of_a_step, (layer, x, dy, mask if masked else None))
 
-    inputs = [sharded(strategy, values) for values in (given, dy, mask)]
+    inputs = [sharded(strategy, values) for values in (x_with_fill, dy, mask)]
     y, dx, *parameters = (strategy.experimental_local_results(each) for each in step(*inputs))
     ours = [np.concatenate(y), np.concatenate(dx), *(np.sum(each, axis=0) for each in parameters)]
     truth, statistics = in_one_place(whole, weights, x, dy, mask if masked else None, together)
@@ -87,8 +87,8 @@ def in_one_place(layer, weights, x, dy, mask, together):
         if rows.start == rows.stop:
             continue
         layer.set_weights(weights)
-        given = None if mask is None else tf.constant(mask[rows])
-        results.append(gradients_of_a_step(layer, tf.constant(x[rows]), tf.constant(dy[rows]), given))
+        mask_rows = None if mask is None else tf.constant(mask[rows])
+        results.append(gradients_of_a_step(layer, tf.constant(x[rows]), tf.constant(dy[rows]), mask_rows))
         statistics.append([weight.numpy() for weight in layer.non_trainable_variables])
         counts.append(rows.stop - rows.start if mask is None else mask[rows].sum())
     y, dx, *parameters = zip(*results, strict=True)

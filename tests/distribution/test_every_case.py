@@ -37,6 +37,7 @@ def loaded(run):
     return keras.models.load_model(folder / "model.keras").predict(inputs, verbose=0), exported, result
 
 
+@pytest.mark.slow
 def test_losses_are_finite(run):
     assert np.isfinite(run[0]["losses"]).all()
 
@@ -57,6 +58,7 @@ def test_statistics_are_the_same_on_all_replicas(run, case):
     assert run[0]["statistics"][case.name]
 
 
+@pytest.mark.slow
 @every(DISTINCT)
 def test_a_process_without_a_strategy_predicts_the_same(run, loaded, case):
     column, predicted = DISTINCT.index(case), np.load(run[1] / "predicted.npy")

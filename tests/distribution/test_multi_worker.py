@@ -31,6 +31,7 @@ def run(request, tmp_path_factory):
     return results_of(list(workers(SHARDS[request.param], folder)), seconds=240), folder
 
 
+@pytest.mark.slow
 @every(DISTINCT)
 def test_weights_are_finite(run, case):
     assert all(worker["finite"][case.name] for worker in run[0])
@@ -63,6 +64,7 @@ def test_no_collectives_in_inference(run, case):
     assert {worker["in inference"][case.name] for worker in run[0]} == {0}
 
 
+@pytest.mark.slow
 def test_files_of_the_chief_serve_without_a_strategy(run):
     _, folder = run
     result = result_of("-I", str(SCRIPT), str(folder / "model"), cwd=folder)

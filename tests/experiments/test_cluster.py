@@ -31,7 +31,7 @@ def test_replicas_are_refused_where_they_mean_nothing(kind, replicas):
         make_strategy(kind, replicas)
 
 
-@pytest.mark.parametrize(("gpus", "replicas"), [(0, 0), (0, None), (2, 0), (2, 3)])
+@pytest.mark.parametrize(("gpus", "replicas"), [(0, 0), (0, None), (0, 65), (2, 0), (2, 3)])
 def test_replicas_that_the_machine_does_not_have_are_refused(gpus, replicas, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["device"] * gpus)
     with pytest.raises(ValueError, match=r"`replicas` must be .* Received: replicas="):
@@ -46,7 +46,7 @@ def test_mirrored_replicas_are_gpus_where_there_are_any(replicas, expected, monk
 
 
 def test_a_time_limit_that_is_over_is_refused():
-    with pytest.raises(ValueError, match="`join_timeout` must be a number of seconds > 0. Received: join_timeout=0"):
+    with pytest.raises(ValueError, match="`join_timeout` must be a number of seconds in .* Received: join_timeout=0"):
         make_strategy("multiworker", join_timeout=0)
 
 
@@ -139,6 +139,7 @@ def result():
     return results_of([start(["-m", "tests.experiments.make_strategies"], env=environment)], seconds=90)[0]
 
 
+@pytest.mark.slow
 def test_a_worker_that_never_joins_is_named(result):
     (said,) = result["said"]
     first, other = re.fullmatch(r"worker 0 at (localhost:\d+) waits up to 0.5 s for worker 1 at (.*)", said).groups()

@@ -18,7 +18,7 @@ from bn_keras.experiments import ResultsError, load, train, training_recipe
 from bn_keras.experiments.train import Run
 from bn_keras.lab.watcher import Watcher
 from tests.experiments.data.folders import write_folder, write_picture
-from tests.processes import finished
+from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -100,6 +100,7 @@ def test_the_model_takes_raw_images(whole):
     assert right == pytest.approx(results["evaluations"][-1]["accuracy"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -117,16 +118,17 @@ def test_a_resumed_run_ends_as_one_that_nothing_disturbed(tmp_path, changes):
     assert_same(state(tmp_path / "parts"), state(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
     arguments = ["mlp_sigmoid", "--steps", "1000", "--evaluate-every", "100", "--augment", "shift", "--seed", "3"]
     command = [sys.executable, "-m", "bn_keras", "train", *arguments, "--out"]
-    whole = finished([*command, tmp_path / "whole"], cwd=ROOT)
+    whole = run_process([*command, tmp_path / "whole"], cwd=ROOT)
     assert whole.returncode == 0, whole.stderr
     with subprocess.Popen([*command, tmp_path / "parts"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         wait_for(tmp_path / "parts" / "checkpoints" / "step-300.index")
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "parts" / "model.keras").exists()
-    again = finished([*command, tmp_path / "parts", "--resume"], cwd=ROOT)
+    again = run_process([*command, tmp_path / "parts", "--resume"], cwd=ROOT)
     assert again.returncode == 0, again.stderr
     assert "Continued from the checkpoint of step" in again.stdout
     assert_same(state(tmp_path / "parts"), state(tmp_path / "whole"))
@@ -139,6 +141,7 @@ def wait_for(path, seconds=90):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "a flipped byte", "no data", "an empty index"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage):
     interrupted(recipe_of(), tmp_path)
@@ -164,6 +167,7 @@ def damage_checkpoint(folder, step, damage):
         index.write_bytes(b"")
 
 
+@pytest.mark.slow
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
     interrupted(recipe_of(), tmp_path)
     for step in (10, 20, 30):
@@ -172,6 +176,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
         train(recipe_of(), tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_resumes_at_its_first_step(tmp_path, whole):
     train(recipe_of(), tmp_path / "new", resume=True)
     assert_same(state(tmp_path / "new"), state(whole[0]))
@@ -193,6 +198,7 @@ def test_a_finished_run_is_returned(whole):
     assert train(recipe_of(), out, resume=True) == results
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_its_own_data_alone(tmp_path):
     write_folder(tmp_path / "pets", {"cat": 10, "dog": 10})
     recipe = training_recipe("mlp_sigmoid", f"folder:{tmp_path / 'pets'}", steps=4, evaluate_every=1, batch_size=4)
@@ -205,6 +211,7 @@ def test_a_run_resumes_with_its_own_data_alone(tmp_path):
         train(recipe, tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_without_results_does_not_take_the_checkpoints_of_another(tmp_path):
     interrupted(recipe_of(), tmp_path)
     (tmp_path / "results.json").unlink()
@@ -213,6 +220,7 @@ def test_a_run_without_results_does_not_take_the_checkpoints_of_another(tmp_path
             train(recipe_of(seed=1), tmp_path, resume=resume)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_after_its_target_trains_no_further(tmp_path):
     recipe = recipe_of(target=0.2, steps=1000, learning_rate=1.0)
     whole = train(recipe, tmp_path)
@@ -242,6 +250,7 @@ def test_the_target_ends_a_run(tmp_path):
     assert results["evaluations"][-1]["step"] < 1000
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_its_target_ends_there(tmp_path, monkeypatch):
     recipe = recipe_of(target=0.2, steps=1000, learning_rate=1.0)
     monkeypatch.setattr(Run, "close", lambda self, outcome: 1 / 0)
@@ -255,6 +264,7 @@ def test_a_run_that_is_killed_at_its_target_ends_there(tmp_path, monkeypatch):
     assert (tmp_path / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_divergence_ends_a_run(tmp_path):
     recipe = training_recipe("inception_small", "digits", steps=20, evaluate_every=10, width=0.1, norm=None)
     results = train(recipe.__class__(**recipe.to_dict() | {"learning_rate": 1e5}), tmp_path)
@@ -271,6 +281,7 @@ def file_limit():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_that_is_written(tmp_path, whole, file_limit):
     class Full(Stop):
         def item_begins(self, name):
@@ -294,6 +305,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
         train(recipe_of(), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(ResultsError, match="could not be written"):

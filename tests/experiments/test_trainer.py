@@ -44,6 +44,7 @@ def plain_loop(digits, recipe):
     return means, float(np.mean(guesses == digits.test.labels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"norm": None}, {"norm": "batch"}, {"norm": "batch", "clip_norm": 0.5}])
 def test_the_compiled_interval_is_the_plain_loop_of_keras(digits, changes):
     trainer = trainer_of(digits, optimizer="momentum", learning_rate=0.3, seed=1, **changes)
@@ -55,6 +56,7 @@ def test_the_compiled_interval_is_the_plain_loop_of_keras(digits, changes):
     assert 0 < evaluations[1].seconds < evaluations[2].seconds
 
 
+@pytest.mark.slow
 def test_clipping_changes_the_run(digits):
     free, clipped = (list(trainer_of(digits, clip_norm=norm).run())[-1].loss for norm in (None, 0.01))
     assert abs(free - clipped) > 0.01
@@ -81,6 +83,7 @@ def test_a_run_leaves_nothing_to_the_next(digits, changes):
     assert first[-1][0] < first[1][0]
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends(digits):
     trainer = trainer_of(digits, "inception_small", norm=None, learning_rate=1e5)
     evaluations = list(trainer.run())
@@ -103,11 +106,13 @@ def test_accumulation_of_gradients_is_the_step_of_the_whole_batch(digits, norm):
     np.testing.assert_allclose([e.loss for e in parts[1:]], [e.loss for e in whole[1:]], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_accumulation_takes_the_statistics_of_each_part(digits):
     whole, parts = (list(trainer_of(digits, norm="batch", accumulate=count).run()) for count in (1, 4))
     assert abs(whole[-1].loss - parts[-1].loss) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_accumulation_of_sparse_gradients(tmp_path, clip_norm):
     (tmp_path / "text").write_text("The quick brown fox jumps over the lazy dog. " * 40)
@@ -132,6 +137,7 @@ def test_brightness_stays_in_the_range_of_the_images(digits):
     assert (changed.std((1, 2, 3)) > 1).all(), "no image is lost"
 
 
+@pytest.mark.slow
 def test_a_stream_trains_as_the_arrays_do(digits):
     trainer = trainer_of(digits, augment=("shift",))
     from_arrays = [(e.loss, e.accuracy) for e in trainer.run()]
@@ -160,6 +166,7 @@ def test_augmentation_differs_from_step_to_step_and_spares_evaluation(digits):
     assert trainer.evaluate() == trainer.evaluate()
 
 
+@pytest.mark.slow
 def test_replicas_have_random_states_of_their_own_and_resume_exactly(tmp_path):
     result = script_result("tests.experiments.random_replicas", str(tmp_path))
     assert len(set(map(tuple, result["states"]))) == 4  # two augmentations in two replicas

@@ -42,6 +42,7 @@ def test_data_that_are_split_already_are_taken_as_they_are(digits):
     assert accuracies(Trainer(recipe, digits.with_validation(300))) == accuracies(Trainer(recipe, digits))
 
 
+@pytest.mark.slow
 def test_a_stored_run_has_the_test_accuracy_of_the_trained_model(digits, tmp_path):
     results = train(recipe_of(validation_examples=300), tmp_path / "held", data=digits)
     assert results["recipe"]["validation_examples"] == 300
@@ -89,6 +90,7 @@ class Stop(Watcher):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stored_before_these_fields_resumes(digits, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(recipe_of(), tmp_path, data=digits, watcher=Stop())
@@ -106,10 +108,9 @@ def test_a_run_that_was_stored_before_these_fields_resumes(digits, tmp_path):
     assert [row["accuracy"] for row in resumed["evaluations"]] == [row["accuracy"] for row in whole["evaluations"]]
 
 
-def test_a_network_without_kernels_has_no_gain(digits, monkeypatch):
+def test_a_network_without_kernels_has_no_gain(digits):
     class Bare:
         weights = ()
 
-    monkeypatch.setattr("bn_keras.experiments.trainer.build_network", lambda recipe, data: Bare())
     with pytest.raises(RecipeError, match="`initial_gain` must be 1 for 'mlp_sigmoid', which has no kernels"):
-        first_weights(recipe_of(initial_gain=2.0), digits)
+        first_weights(recipe_of(initial_gain=2.0), digits, lambda recipe, data: Bare())

@@ -157,6 +157,7 @@ def test_trainable_false_means_inference(random):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_statistics_do_not_stall_in_half_precision(random):
     x = tf.constant(random.normal(1, 0.01, (64, 4)), tf.bfloat16)
     ours, theirs = BatchNorm(dtype="bfloat16"), keras.layers.BatchNormalization(dtype="bfloat16")

@@ -123,6 +123,7 @@ def test_the_covariance_is_nearer_to_the_identity_than_that_of_batch_norm(random
     assert covariance_error(DecorrelatedBatchNorm(iterations=12)(x, training=True)) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [1e3, 1e4])
 def test_a_large_offset(random, offset):
     """float32 holds values of 1e4 to 5e-4; the truth is that of the values as they are held."""
@@ -182,6 +183,7 @@ def test_channels_that_a_trace_does_not_know(random):
     np.testing.assert_allclose(train(x), truth, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_evaluate_save_and_export(random, tmp_path, jit_compile):
     labels = random.integers(0, 2, 50)

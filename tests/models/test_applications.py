@@ -84,6 +84,7 @@ def test_every_function_of_keras_with_a_norm_is_a_preset():
         assert preset(function.lower()).classes == arguments["classes"].default
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", SMALL)
 def test_outputs_are_those_of_keras(function, trained, random):
     made, size = trained(function), MEMBERS[function].smallest
@@ -100,9 +101,10 @@ def test_outputs_are_those_of_keras(function, trained, random):
         expected, outputs = made[0]([x]).numpy(), model(x)
     assert_equal(outputs, expected)
     assert model.name == function.lower()
-    assert not [layer for layer in model.layers if type(layer) in surgery.convert.OURS]
+    assert not [layer for layer in model.layers if type(layer) in surgery.convert.OUR_CLASS_OF]
 
 
+@pytest.mark.slow
 def test_a_training_step_moves_the_statistics_as_keras_does(trained, random):
     made = trained("ResNet50")
     model = build("resnet50", classes=3, input_shape=(64, 64, 3))
@@ -121,6 +123,7 @@ def statistics_of(model):
     return [variable.numpy() for variable in model.variables if variable.name.startswith("moving_")]
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_converted_model_load_into_keras(random, tmp_path):
     model = randomize(build("resnet50", classes=3, input_shape=(32, 32, 3)), random)
     converted = surgery.to_keras(model, report=None)
@@ -135,6 +138,7 @@ def test_the_weights_of_a_converted_model_load_into_keras(random, tmp_path):
     assert_equal(theirs(x), expected)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_all_norms_the_same_kernels():
     kernels = []
     for norm in (None, "batch", "layer"):
@@ -165,6 +169,7 @@ def test_what_a_network_does_not_have_is_refused(name, arguments, words):
         build(name, **{"input_shape": (32, 32, 3)} | arguments)
 
 
+@pytest.mark.slow
 def test_the_limits_are_those_of_preprocessed_images(downloads, random):
     larger = keras.layers.Resizing(75, 75)
     assert build("inceptionv3", preprocessing=larger, input_shape=(28, 28, 3)).input_shape == (None, 28, 28, 3)
@@ -229,6 +234,7 @@ def mobilenet_v2(downloads, random):
 SMALL_V2 = {"weights": "imagenet", "width": 0.35, "input_shape": (96, 96, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 def test_imagenet_weights_give_the_outputs_of_keras_on_raw_images(mobilenet_v2, downloads, random):
     model = build("mobilenetv2", **SMALL_V2)
@@ -242,6 +248,7 @@ def test_imagenet_weights_give_the_outputs_of_keras_on_raw_images(mobilenet_v2, 
     assert_equal(own(x / 255), expected)
 
 
+@pytest.mark.slow
 def test_imagenet_weights_for_other_classes_keep_all_but_the_head(mobilenet_v2, random):
     with pytest.warns(UserWarning, match=r"those of 1 layers \(predictions\)"):
         model = build("mobilenetv2", classes=5, **SMALL_V2)
@@ -253,6 +260,7 @@ def test_imagenet_weights_for_other_classes_keep_all_but_the_head(mobilenet_v2, 
     assert surgery.report(model).rows[-1].why == "the head is new: 5 classes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, ("group", {"groups": 8}), "layer", "rms", "decorrelated"])
 def test_other_norms_keep_the_imagenet_kernels_and_say_what_they_lose(norm, mobilenet_v2):
     with pytest.warns(UserWarning, match=r"those of 52 layers \(bn_Conv1, expanded_conv_depthwise_BN, "):
@@ -267,6 +275,7 @@ def test_other_norms_keep_the_imagenet_kernels_and_say_what_they_lose(norm, mobi
     assert len(surgery.report(model).of("dropped")) == 52
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["MobileNetV3Small", "EfficientNetB0"])
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square")
 def test_networks_that_preprocess_inside_take_raw_images_too(function, downloads, random):
@@ -283,6 +292,7 @@ def test_networks_that_preprocess_inside_take_raw_images_too(function, downloads
     assert_equal(model(x), expected)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_a_convolution_is_new_too(downloads, random):
     inputs = keras.Input((32, 32, 3))
     file = downloads[0] / "mobilenet_2_5_224_tf.h5"

@@ -42,6 +42,7 @@ def test_the_blocks_have_the_published_shapes_and_parameters(name, shapes, count
     assert sizes(model) == counts
 
 
+@pytest.mark.slow
 def test_ten_classes_and_no_norm_have_the_published_parameters():
     assert sizes(build("bn_inception", classes=10))[0] == 10_270_474
     convolution_biases = 20_032 // 2
@@ -72,6 +73,7 @@ def test_the_first_convolution_of_the_slim_variant_is_separable():
     assert stem.depth_multiplier == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bn_inception", "bn_inception_slim"])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (33, 17, 3)])
 def test_small_images_give_logits(name, shape, random):
@@ -81,6 +83,7 @@ def test_small_images_give_logits(name, shape, random):
     assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 def test_it_trains_at_224_pixels_folds_and_exports(tmp_path, forked_exports):
     random = np.random.default_rng(0)
     split = ArraySplit(random.integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8, dtype=np.int32))

@@ -27,6 +27,7 @@ def test_the_models_of_keras_have_the_published_multiply_adds(name, figure):
     assert not unknown
 
 
+@pytest.mark.slow
 def test_resnet50_has_the_published_multiply_adds_and_stages():
     description = describe("resnet50")
     assert description.multiply_adds / 1e9 == pytest.approx(3.86, abs=0.005)
@@ -34,6 +35,7 @@ def test_resnet50_has_the_published_multiply_adds_and_stages():
     assert description.weights == ("'imagenet', which Keras downloads",)
 
 
+@pytest.mark.slow
 def test_bn_inception_and_resnet20_have_the_published_multiply_adds():
     assert describe("bn_inception").multiply_adds / 1e9 == pytest.approx(2.03, abs=0.005)
     assert describe("resnet20").multiply_adds == 40_551_040
@@ -83,6 +85,7 @@ def test_a_layer_of_an_unknown_kind_is_named():
     assert counted((7, 5), keras.layers.Dense(4), keras.layers.LSTM(3, name="lstm")) == (140, ("lstm",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bn_inception_slim", "mlp_relu_deep", "resnet20", "transformer_small", "vgg_small"])
 def test_a_card_says_what_the_preset_is(name):
     description, entry = describe(name), preset(name)
@@ -96,6 +99,7 @@ def test_a_card_says_what_the_preset_is(name):
     assert bool(description.stages) == any(word in name for word in ("inception", "resnet", "vgg"))
 
 
+@pytest.mark.slow
 def test_a_card_counts_parameters_and_has_the_stages_of_features():
     description = describe("bn_inception")
     assert (description.trainable, description.moving) == (11_285_224, 20_032)

@@ -25,8 +25,8 @@ def test_a_preset_is_added_by_one_file_and_one_line(tmp_path):
     shutil.copytree(ROOT / "bn_keras", tmp_path / "bn_keras", ignore=shutil.ignore_patterns("__pycache__", "shipped"))
     code, line = (text for _, text in re.findall(r"^```(python|)\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE))
     (tmp_path / "bn_keras" / "models" / "lenet.py").write_text(code)
-    registry = tmp_path / "bn_keras" / "models" / "registry.py"
-    registry.write_text(registry.read_text().replace("FAMILIES = (\n", f"FAMILIES = (\n{line}"))
+    names = tmp_path / "bn_keras" / "choices" / "names.py"
+    names.write_text(names.read_text().replace("FAMILIES = {\n", f"FAMILIES = {{\n{line}"))
     result = result_of("-c", SCRIPT, cwd=tmp_path)
     assert all(result["finite"].values())
     assert "two convolutions and two hidden layers" in result["card"]

@@ -1,10 +1,12 @@
-"""Every network with every norm: it builds, trains a step, and its file loads with equal outputs.
+"""Every network with some norms and every norm in some networks: it builds, trains a step, and its file loads with
+equal outputs. Every pair that is refused is refused.
 
 The networks of bn_keras run as a whole, narrow and on small inputs. Of each family of `keras.applications` the
 smallest member runs up to its eighth norm, as whole networks would take an hour; ResNet-50 is built and called as a
 whole too. `test_applications.py` compares whole networks with those of Keras.
 """
 
+import collections
 import functools
 
 import keras
@@ -14,7 +16,9 @@ import tensorflow as tf
 
 from bn_keras.models import build, list_presets, norms, preset
 from bn_keras.models.applications import FAMILY_LIST
-from bn_keras.models.transplant import NORMS, transplanted
+from bn_keras.models.norms import KINDS
+from bn_keras.models.transplant import REPLACEABLE, transplanted
+from bn_keras.surgery.tree import layers_of
 
 OWN = [name for name in list_presets() if not preset(name).pretrained]
 # What makes a network small; by default an eighth of the width and images of 16 pixels.
@@ -37,6 +41,7 @@ FAMILIES = [
     "ResNet50", "ResNet50V2", "InceptionV3", "InceptionResNetV2", "Xception", "MobileNet", "MobileNetV2",
     "MobileNetV3Small", "DenseNet121", "NASNetMobile", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny",
 ]  # fmt: skip
+OURS = tuple(layer for layer, _ in KINDS.values())
 FAMILY_OF = {function: family for family in FAMILY_LIST for function in family.sizes}
 
 # The pairs that are refused, and the words of the error.
@@ -54,25 +59,49 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("norm", norms())
-@pytest.mark.parametrize("name", OWN)
+# A quarter of the pairs: each network takes two or three norms, and the next network others.
+STEP = 4
+
+
+def pairs(names):
+    """Networks with norms: every fourth that a network takes, one that trains where few do, and all it refuses."""
+    for row, name in enumerate(names):
+        taken = [norm for norm in norms() if (name, norm) not in REFUSED]
+        chosen = {*taken[row % STEP :: STEP], *(["batch"] if name in SLOW else [])}
+        yield from ((name, norm) for norm in norms() if norm in chosen or (name, norm) in REFUSED)
+
+
+@pytest.mark.parametrize(("name", "norm"), list(pairs(OWN)))
 def test_a_network_takes_the_norm(name, norm, random, tmp_path):
     make = functools.partial(build, name, norm=with_groups(norm, 4), **SMALL.get(name, DEFAULT))
-    check(name, norm, make, random, tmp_path, called_alone=name in SLOW and norm not in NORMS_OF_SLOW)
+    build_train_and_load(name, norm, make, random, tmp_path, called_alone=name in SLOW and norm not in NORMS_OF_SLOW)
 
 
-@pytest.mark.parametrize("norm", norms())
-@pytest.mark.parametrize("function", FAMILIES)
+@pytest.mark.slow
+@pytest.mark.parametrize(("function", "norm"), list(pairs(FAMILIES)))
 def test_a_network_of_keras_takes_the_norm_in_its_first_layers(function, norm, random, tmp_path):
     make = functools.partial(transplanted, first_layers(function), with_groups(norm, 8), classes=5)
     slow = function in SLOW and norm not in NORMS_OF_SLOW
-    check(function, norm, make, random, tmp_path, called_alone=slow or norm in KINDS_OF_BATCH_NORM)
+    build_train_and_load(function, norm, make, random, tmp_path, called_alone=slow or norm in KINDS_OF_BATCH_NORM)
 
 
-@pytest.mark.parametrize("norm", norms())
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", [None, "batch", "group"])  # here with the 32 groups of the default
 def test_the_whole_resnet50_takes_the_norm(norm, random, tmp_path):
     make = functools.partial(build, "resnet50", norm=norm, classes=5, input_shape=(64, 64, 3))
-    check("resnet50", norm, make, random, tmp_path)
+    build_train_and_load("resnet50", norm, make, random, tmp_path)
+
+
+def test_the_pairs_are_enough():
+    """Each network with two norms that it takes, each norm in three networks, and all pairs that are refused."""
+    both = [*pairs(OWN), *pairs(FAMILIES)]
+    taken = [pair for pair in both if pair not in REFUSED]
+    networks, of_each_norm = (collections.Counter(column) for column in zip(*taken, strict=True))
+    assert set(networks) == {*OWN, *FAMILIES}
+    assert set(of_each_norm) == set(norms())
+    assert min(networks.values()) >= 2
+    assert min(of_each_norm.values()) >= 3
+    assert set(REFUSED) <= set(both)
 
 
 def with_groups(norm, groups):
@@ -86,18 +115,20 @@ def first_layers(function):
     size = FAMILY_OF[function].smallest
     width = {"alpha": min(FAMILY_OF[function].widths)} if FAMILY_OF[function].widths else {}
     model = getattr(keras.applications, function)(weights=None, include_top=False, input_shape=(size, size, 3), **width)
-    eighth = [i for i, layer in enumerate(model.layers) if isinstance(layer, NORMS)][7]
+    eighth = [i for i, layer in enumerate(model.layers) if isinstance(layer, REPLACEABLE)][7]
     pooled = keras.layers.GlobalAveragePooling2D()(model.layers[eighth + 1].output)
     return keras.Model(model.inputs[0], keras.layers.Dense(5, name="head")(pooled), name=function)
 
 
-def check(name, norm, make, random, tmp_path, called_alone=False):
-    """Builds a network and trains it for a step; its outputs are finite and those of its file."""
+def build_train_and_load(name, norm, make, random, tmp_path, called_alone=False):
+    """The network has this norm alone, trains for a step, and its file gives the same finite outputs."""
     if (name, norm) in REFUSED:
         with pytest.raises(ValueError, match=REFUSED[name, norm]):
             make()
         return
     model = make()
+    found = {type(layer) for layer in layers_of(model) if isinstance(layer, (*REPLACEABLE, *OURS))}
+    assert found == ({KINDS[norm][0]} if norm else set())
     inputs = example_for(model, random)
     called_alone |= name in REPETITIONS
     if not called_alone:

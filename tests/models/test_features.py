@@ -50,6 +50,7 @@ def test_a_feature_pyramid_takes_a_training_step(backbone, random):
     assert not np.array_equal(kernel.numpy(), before)
 
 
+@pytest.mark.slow
 def test_the_stages_of_resnet50_are_the_ends_of_its_blocks():
     model = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3))
     ends = {
@@ -64,6 +65,7 @@ def test_the_stages_of_resnet50_are_the_ends_of_its_blocks():
         assert same(f"stride_{stride}", model, layer)
 
 
+@pytest.mark.slow
 def test_cells_of_two_tensors_give_their_last_concatenation():
     model = keras.applications.NASNetMobile(weights=None, input_shape=(64, 64, 3))
     assert list(features(model).output) == [f"stride_{2**i}" for i in range(1, 6)]
@@ -78,6 +80,7 @@ def test_squeeze_and_excitation_is_no_stage():
     }
 
 
+@pytest.mark.slow
 def test_convolutions_without_padding_keep_the_strides_of_the_layers():
     model = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(139, 139, 3))
     assert [shape[0] for shape in shapes(model).values()] == [67, 31, 15, 7, 3]

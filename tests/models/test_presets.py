@@ -45,6 +45,7 @@ def test_parameter_counts(norm):
     assert small.count_params() == mlp_parameters(64, scaled(100, 0.5), 3, norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 def test_norm_is_the_only_difference(name):
     plain, normalized = build(name, norm=None), build(name)
@@ -58,6 +59,7 @@ def test_norm_is_the_only_difference(name):
     assert all(layer.use_bias for layer in plain.layers if hasattr(layer, "use_bias"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLAIN, "resnet20"])
 def test_the_same_seed_gives_both_arms_the_same_kernels(name):
     kernels = []
@@ -68,6 +70,7 @@ def test_the_same_seed_gives_both_arms_the_same_kernels(name):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLAIN, "resnet20"])
 def test_logits_of_any_image_size(name, random):
     model = build(name, classes=7, input_shape=(9, 11, 2), width=0.1)
@@ -131,6 +134,7 @@ def test_channels_first_is_refused(name, monkeypatch):
             build(name)
 
 
+@pytest.mark.slow
 def test_integers_of_numpy_are_integers():
     model = build("mlp_sigmoid", classes=np.int64(3), input_shape=tuple(np.int32([4, 4, 1])), width=np.float32(0.5))
     assert (model.input_shape, model.output_shape) == ((None, 4, 4, 1), (None, 3))

@@ -56,6 +56,7 @@ def test_without_norm_the_network_starts_as_its_shortcuts(random):
     np.testing.assert_array_equal(last, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_a_few_steps_lower_the_loss(norm, random):
     model = build("resnet20", norm=norm, width=0.5, input_shape=(8, 8, 3), classes=3)
@@ -72,6 +73,7 @@ def test_skips_must_be_a_flag():
         build("resnet20", skips=1)
 
 
+@pytest.mark.slow
 def test_a_saved_network_loads_where_the_models_are_imported(tmp_path, random):
     model = build("resnet20", norm=None, width=0.25)
     for gate in gates_of(model):

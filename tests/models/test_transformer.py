@@ -87,6 +87,7 @@ def test_equal_tokens_at_two_positions_have_logits_of_their_own():
     assert len(np.unique(logits[:, 0])) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 def test_a_few_steps_lower_the_loss(norm, random):
     model = small(norm=norm, dropout=0.1, depth=1)

@@ -70,6 +70,7 @@ def test_inception_on_mnist_reaches_99_5_percent():
     assert card.accuracy >= 0.995
 
 
+@pytest.mark.slow
 def test_the_model_takes_raw_images_unless_asked_otherwise():
     card = CARDS[0]
     assert any(isinstance(layer, keras.layers.Rescaling) for layer in built(card).layers)
@@ -120,6 +121,7 @@ def test_a_damaged_file_is_refused_by_its_hash(tmp_path, monkeypatch, damage):
         built(card)
 
 
+@pytest.mark.slow
 def test_shipping_trains_and_writes_weights_that_load(tmp_path, monkeypatch):
 
     recipe = training_recipe("mlp_relu_deep", "digits", steps=20, evaluate_every=10, options={"depth": 2, "units": 8})

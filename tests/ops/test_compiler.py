@@ -133,6 +133,7 @@ def test_the_processor_does_not_steer_a_gpu(monkeypatch, visible_gpu, vectorized
     assert chosen == {"large": fused, "small": composed}
 
 
+@pytest.mark.slow
 def test_logical_devices():
     """A scope of another CPU is a CPU; each device has a trace of its own."""
     assert script_result("tests.ops.two_processors") == {"accelerated": False, "devices": ["CPU:0", "CPU:1"]}

@@ -20,6 +20,7 @@ def test_moments_do_not_cancel(random, offset):
         assert np.abs(short / truth.var((0, 1)) - 1).max() > 1e-2, "the short formula was meant to cancel"
 
 
+@pytest.mark.slow
 def test_the_mean_of_many_large_values_is_not_off_by_their_sum(random):
     x = random.normal(1e4, 1.0, (65536, 8)).astype(np.float32)
     truth = x.mean(0, dtype=np.float64)

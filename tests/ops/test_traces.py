@@ -66,6 +66,7 @@ def test_a_shape_that_comes_back_gets_a_trace_of_its_own():
     assert all(traces.is_steady(tf.ones([size, 8]), (1,)) for size in sizes)
 
 
+@pytest.mark.slow
 def test_many_shapes_that_come_back_do_not():
     """As with text of a few hundred lengths over many epochs."""
     layer = LayerNorm()
@@ -75,6 +76,7 @@ def test_many_shapes_that_come_back_do_not():
     assert traces.count() == traces.EXACT["eager"] + 1
 
 
+@pytest.mark.slow
 def test_numbers_are_no_part_of_a_trace():
     x = tf.constant([[1.0], [3.0], [8.0]])
     layer = BatchNorm(renorm=True, renorm_clipping={"rmax": 2.0, "rmin": 0.5, "dmax": 1.0}, bias_correction=True)
@@ -109,6 +111,7 @@ def test_the_least_recently_used_trace_is_dropped(monkeypatch):
     assert shapes == [(3, 6), (3, 7), (3, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [LAYERS[0], LAYERS[3], LAYERS[4]], ids=["batch", "layer", "group"])
 def test_xla_compiles_no_shapes_that_keep_changing(monkeypatch, make):
     monkeypatch.setattr(xla, "FROM_ELEMENTS", 0)
@@ -125,6 +128,7 @@ def test_xla_compiles_no_shapes_that_keep_changing(monkeypatch, make):
     assert by_xla() == 2 * (traces.EXACT["eager"] + traces.EXACT["graph"])
 
 
+@pytest.mark.slow
 def test_a_graph_of_the_user_leaves_nothing_here():
     layer = BatchNorm()
     layer.build((None, 4))
@@ -148,6 +152,7 @@ def test_settings_that_are_equal_in_python_and_differ_in_kind():
     assert values == [b"int", b"bool", b"NoneType"]
 
 
+@pytest.mark.slow
 def test_memory_stays_where_it_is():
     """2,000 shapes eagerly, in a function of the user, and 2,000 momenta; in a process of its own."""
     result = script_result("tests.ops.many_shapes")

@@ -4,7 +4,7 @@ import os
 import pathlib
 import sys
 
-from tests.processes import finished
+from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -14,7 +14,7 @@ def quick_page(name, folder):
     path = folder / "docs" / f"{name}.md"
     command = [sys.executable, "-m", "bn_keras", "page", name, "--quick", "--out", str(path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = finished(command, seconds=600, cwd=folder, env=environment)
+    done = run_process(command, seconds=600, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == f"{path}\n"
     text = path.read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from bn_keras.pages.registry import PAGES, PageError, Request, complete, write
 from tests.bench.made_up import made_up
 
 ROOT = pathlib.Path(__file__).parents[2]
+PERFORMANCE = ROOT / "docs" / "performance.md"
 MEASURED = ROOT / "benchmarks" / "results.json"
 BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 
@@ -49,7 +50,7 @@ def test_a_group_without_figures_is_not_shown():
 
 
 def test_what_is_left_out_is_told_once():
-    assert report.left_out(made_up()) == ["jax: no such layer (layer)", "keras: failed (batch-float32)"]
+    assert report.omissions(made_up()) == ["jax: no such layer (layer)", "keras: failed (batch-float32)"]
 
 
 def test_the_table_of_the_readme():
@@ -97,8 +98,8 @@ def test_a_readme_without_marks_is_refused(tmp_path, text):
     assert (tmp_path / "page.md").read_text() == text
 
 
-def test_the_readme_has_the_marks():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_performance_has_the_marks():
+    text = PERFORMANCE.read_text(encoding="utf-8")
     assert text.count(BEGIN) == text.count(END) == 1
 
 
@@ -108,7 +109,7 @@ def test_the_pages_are_those_of_the_results():
     assert not results["quick"]
     for name, path, text in (
         ("benchmark", MEASURED.parent / "README.md", benchmark.page_text(results)),
-        ("performance", ROOT / "README.md", benchmark.performance_text(results)),
+        ("performance", PERFORMANCE, benchmark.performance_text(results)),
     ):
         assert path.read_text(encoding="utf-8") == complete(PAGES[name], path, text), "run `make bench`"
     for group, *_ in report.sections(results):

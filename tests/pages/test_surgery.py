@@ -19,7 +19,7 @@ from bn_keras.pages.surgery_models import CATALOGUE, Entry
 from bn_keras.pages.surgery_models.entry import layers_inside, vectors
 from bn_keras.surgery.reports import Report, Row, Verified, hand_over
 from tests.cli.runner import typed
-from tests.processes import finished
+from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 STORED = ROOT / PAGES["surgery"].results
@@ -49,6 +49,7 @@ def test_the_page_follows_from_the_stored_results():
     assert path.read_text(encoding="utf-8") == complete(PAGES["surgery"], path, page.page_text(results))
 
 
+@pytest.mark.slow
 def test_the_command_measures_what_is_not_stored(tmp_path):
     results, out = tmp_path / "results", tmp_path / "docs" / "surgery.md"
     page.results_of(page.QUICK[:1], results, Watcher())
@@ -56,7 +57,7 @@ def test_the_command_measures_what_is_not_stored(tmp_path):
     before = first.read_bytes()
     arguments = ["page", "surgery", "--quick", "--results", str(results), "--out", str(out)]
     command = [sys.executable, "-m", "bn_keras", *arguments]
-    done = finished(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    done = run_process(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == f"{out}\n"
     assert first.read_bytes() == before, "a stored model was measured again"
@@ -73,6 +74,7 @@ def test_the_command_measures_what_is_not_stored(tmp_path):
         assert all(found[name][heading].startswith("equal") for heading in headings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["bn_keras", "tensorflow", "keras", "keras_hub"])
 def test_a_result_of_another_version_is_measured_again(package, stored, monkeypatch):
     folder, result = stored
@@ -84,6 +86,7 @@ def test_a_result_of_another_version_is_measured_again(package, stored, monkeypa
     page.results_of(("small",), folder, Watcher())
 
 
+@pytest.mark.slow
 def test_versions_that_decide_nothing_do_not_count(stored, monkeypatch):
     folder, result = stored
     page.FILE.write(result | {"versions": result["versions"] | {"numpy": "0.0.1"}}, page.path_of("small", folder))
@@ -192,6 +195,7 @@ def test_what_is_wrong_is_called_wrong(function, why, small_model, monkeypatch):
     assert any(part in outcome.why for part in why.split("|"))
 
 
+@pytest.mark.slow
 def test_a_right_copy_and_a_refusal(small_model, monkeypatch, tmp_path):
     kept = [Row("norm", "BatchNormalization", "kept", "nobody asked")]
     for function, verdict in ((broken(nothing), "equal"), (broken(nothing, kept), "left alone")):

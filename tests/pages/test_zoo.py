@@ -80,6 +80,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_pages_are_written_from_stored_runs_alone(folder, tmp_path):
     written = write(PAGES["zoo"], tmp_path, Request(results=folder))
     names = {path.relative_to(tmp_path).as_posix() for path in written}
@@ -99,6 +100,7 @@ def test_pages_are_written_from_stored_runs_alone(folder, tmp_path):
     assert f"{found.speedup('batch').ratio:.2f}×" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_changed_run_changes_the_card_and_the_csv(tmp_path):
     made_up.folder(tmp_path / "mlp_sigmoid" / "digits")
     before = zoo.read_zoo(tmp_path)
@@ -147,14 +149,15 @@ def test_the_command_of_a_comparison_has_its_recipe(recipe):
     assert words[:2] == ["bn-keras", "compare"]
     context = click.Context(command)
     values = command.make_context("compare", words[2:]).params
-    given = {name: values.pop(name) for name in ("preset", "data", "quick")}
+    own_fields = {name: values.pop(name) for name in ("preset", "data", "quick")}
     for name in ("data_dir", "out", "resume"):
         values.pop(name)
     with context:
         changes = {name: value for name, value in values.items() if value is not None}
-        assert recipe_of(given["preset"], given["data"], given["quick"], changes) == recipe
+        assert recipe_of(own_fields["preset"], own_fields["data"], own_fields["quick"], changes) == recipe
 
 
+@pytest.mark.slow
 def test_the_commands_on_a_card_train_the_stored_runs_again(tmp_path, monkeypatch):
     monkeypatch.setattr(step_cost, "TURN_SECONDS", 0.001)
     found = module.compare(TINY, tmp_path)

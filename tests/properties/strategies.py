@@ -38,8 +38,8 @@ class Case:
 
     @property
     def axes(self):
-        given = self.axis if isinstance(self.axis, list) else [self.axis]
-        return tuple(sorted(each % len(self.shape) for each in given))
+        axes = self.axis if isinstance(self.axis, list) else [self.axis]
+        return tuple(sorted(each % len(self.shape) for each in axes))
 
     @property
     def others(self):

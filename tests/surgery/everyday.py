@@ -11,8 +11,8 @@ import tensorflow as tf
 from bn_keras import BatchNorm, surgery
 from bn_keras.surgery.reports import report
 
-THEIRS = keras.layers.BatchNormalization
-NORMS = {"theirs": THEIRS, "ours": BatchNorm}
+KERAS_BATCH_NORM = keras.layers.BatchNormalization
+BATCH_NORM_OF = {"theirs": KERAS_BATCH_NORM, "ours": BatchNorm}
 register = keras.saving.register_keras_serializable(package="everyday")
 
 # Variables that folding may change or remove.
@@ -73,18 +73,18 @@ def values_of(model, without=()):
     return collections.Counter((np.squeeze(array).shape, array.tobytes()) for array in arrays)
 
 
-def assert_copy(given, copy, x, tolerance=1e-5, folded=False):
+def assert_copy(original, copy, x, tolerance=1e-5, folded=False):
     """The copy has the outputs of the given model, all its values, and variables of its own."""
-    assert_outputs(outputs_of(copy, x), outputs_of(given, x), tolerance)
+    assert_outputs(outputs_of(copy, x), outputs_of(original, x), tolerance)
     without = FOLDED if folded else ()
-    assert values_of(copy, without) == values_of(given, without)
-    assert not {id(variable) for variable in given.variables} & {id(variable) for variable in copy.variables}
+    assert values_of(copy, without) == values_of(original, without)
+    assert not {id(variable) for variable in original.variables} & {id(variable) for variable in copy.variables}
     assert [variable.trainable for variable in copy.trainable_variables] == [True] * len(copy.trainable_variables)
 
 
 def assert_converted(copy):
     """No batch norm of Keras is left, but for those that the report names."""
-    left = {layer.name for layer in layers_inside(copy) if type(layer) is THEIRS}
+    left = {layer.name for layer in layers_inside(copy) if type(layer) is KERAS_BATCH_NORM}
     assert not left or left <= {row.layer for row in report(copy).of("kept")}
 
 
@@ -133,8 +133,8 @@ def fitted(model, x, y, loss="mse"):
     return history, outputs_of(model, x), sorted(float(np.abs(each).sum()) for each in model.get_weights())
 
 
-def assert_train_alike(given, copy, x, y):
-    (history, outputs, sums), (other_history, other_outputs, other_sums) = fitted(given, x, y), fitted(copy, x, y)
+def assert_train_alike(original, copy, x, y):
+    (history, outputs, sums), (other_history, other_outputs, other_sums) = fitted(original, x, y), fitted(copy, x, y)
     assert history.keys() == other_history.keys()
     for name, values in history.items():
         np.testing.assert_allclose(other_history[name], values, rtol=1e-3, err_msg=name)
@@ -210,7 +210,7 @@ class Calibrated(keras.Model):
     def __init__(self, width, scale=3.0, **kwargs):
         x = keras.Input((4,), name="x")
         y = keras.layers.Dense(width, name="hidden")(x)
-        y = keras.layers.Dense(2, name="out")(keras.ops.relu(THEIRS(name="norm")(y)))
+        y = keras.layers.Dense(2, name="out")(keras.ops.relu(KERAS_BATCH_NORM(name="norm")(y)))
         super().__init__(inputs=x, outputs=y, **kwargs)
         self.width, self.scale = width, scale
         self.temperature = self.add_weight(shape=(2,), initializer="ones", name="temperature")
@@ -261,8 +261,8 @@ class ConvBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters, self.norm = filters, norm
         self.conv = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name="conv")
-        self.first = NORMS[norm](momentum=0.8, epsilon=0.01, name="first")
-        self.second = NORMS[norm](momentum=0.7, name="second")
+        self.first = BATCH_NORM_OF[norm](momentum=0.8, epsilon=0.01, name="first")
+        self.second = BATCH_NORM_OF[norm](momentum=0.7, name="second")
 
     def build(self, input_shape):
         self.conv.build(input_shape)
@@ -287,8 +287,8 @@ class Tower(keras.Model):
         super().__init__(**kwargs)
         self.depth, self.norm = depth, norm
         self.denses = [keras.layers.Dense(4, name=f"dense_{i}") for i in range(depth)]
-        self.norms = [NORMS[norm](momentum=0.8, name=f"norm_{i}") for i in range(depth)]
-        self.heads = {"norm": NORMS[norm](name="head_norm"), "out": keras.layers.Dense(2, name="out")}
+        self.norms = [BATCH_NORM_OF[norm](momentum=0.8, name=f"norm_{i}") for i in range(depth)]
+        self.heads = {"norm": BATCH_NORM_OF[norm](name="head_norm"), "out": keras.layers.Dense(2, name="out")}
 
     def call(self, x, training=None):
         for dense, norm in zip(self.denses, self.norms, strict=True):
@@ -306,8 +306,8 @@ class Lists(keras.layers.Layer):
     def __init__(self, norm="theirs", **kwargs):
         super().__init__(**kwargs)
         self.norm = norm
-        self.listed = [NORMS[norm](name="listed"), keras.layers.Dense(4, name="dense")]
-        self.named = {"one": NORMS[norm](name="one"), "more": [NORMS[norm](name="more")]}
+        self.listed = [BATCH_NORM_OF[norm](name="listed"), keras.layers.Dense(4, name="dense")]
+        self.named = {"one": BATCH_NORM_OF[norm](name="one"), "more": [BATCH_NORM_OF[norm](name="more")]}
 
     def build(self, input_shape):
         for layer in (*self.listed, self.named["one"], *self.named["more"]):
@@ -331,7 +331,7 @@ class Hidden(keras.layers.Layer):
     def __init__(self, attribute, norm="theirs", **kwargs):
         super().__init__(**kwargs)
         self.attribute, self.norm = attribute, norm
-        norm = NORMS[norm](momentum=0.5, name="hidden_norm")
+        norm = BATCH_NORM_OF[norm](momentum=0.5, name="hidden_norm")
         setattr(self, attribute, {norm} if attribute == "in_a_set" else norm)
 
     @property

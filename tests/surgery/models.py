@@ -136,10 +136,10 @@ BUILDS = [functional, sequential, nested, shared, wrapped, first_axis, block, su
 
 def inputs_of(model, random):
     if isinstance(model, keras.Sequential):
-        given = model.inputs[0]
+        inputs = model.inputs[0]
     else:
-        given = model.input if is_graph(model) else keras.KerasTensor((None, 3))
-    return keras.tree.map_structure(lambda each: random.normal(size=(4, *each.shape[1:])).astype("float32"), given)
+        inputs = model.input if is_graph(model) else keras.KerasTensor((None, 3))
+    return keras.tree.map_structure(lambda each: random.normal(size=(4, *each.shape[1:])).astype("float32"), inputs)
 
 
 def randomize(model, random):

@@ -26,7 +26,7 @@ from tests.surgery.models import (
     wrapped,
 )
 
-THEIRS = keras.layers.BatchNormalization
+KERAS_BATCH_NORM = keras.layers.BatchNormalization
 
 
 def named(function):
@@ -34,7 +34,7 @@ def named(function):
 
 
 def norms(model):
-    return [layer for layer in layers_of(model) if isinstance(layer, (THEIRS, BatchNorm))]
+    return [layer for layer in layers_of(model) if isinstance(layer, (KERAS_BATCH_NORM, BatchNorm))]
 
 
 def account(model):
@@ -50,7 +50,7 @@ def build(request):
 
 
 def test_from_keras_and_back(build, random):
-    model = randomize(build(THEIRS), random)
+    model = randomize(build(KERAS_BATCH_NORM), random)
     norms(model)[0].trainable = False
     x, before, nodes = inputs_of(model, random), account(model), calls(model)
     ours = from_keras(model)
@@ -58,7 +58,7 @@ def test_from_keras_and_back(build, random):
     assert account(ours) == account(back) == account(model) == before
     assert calls(model) == nodes, "the given model was called"
     assert {type(layer) for layer in norms(ours)} == {BatchNorm}
-    assert {type(layer) for layer in norms(back)} == {THEIRS}
+    assert {type(layer) for layer in norms(back)} == {KERAS_BATCH_NORM}
     assert not set(map(id, ours.weights)) & set(map(id, model.weights))
     assert isinstance(ours, type(model))
     assert isinstance(back, type(model))
@@ -121,13 +121,13 @@ def test_other_normalizations(random):
 
 
 def test_keras_averages_the_biased_variance(random):
-    model = from_keras(functional(THEIRS))
+    model = from_keras(functional(KERAS_BATCH_NORM))
     assert not any(layer.unbiased for layer in norms(model))
 
 
 @pytest.mark.parametrize("build", [functional, sequential, subclassed], ids=named)
 def test_a_compiled_model_gives_one_that_is_not(build, random):
-    model = randomize(build(THEIRS), random)
+    model = randomize(build(KERAS_BATCH_NORM), random)
     model.compile("adam", "mse", metrics=["mae"])
     x = inputs_of(model, random)
     model.evaluate(x, outputs_of(model, x)[0], verbose=0)
@@ -137,7 +137,7 @@ def test_a_compiled_model_gives_one_that_is_not(build, random):
 
 
 def test_single_weights_that_are_not_trained():
-    model = sequential(THEIRS)
+    model = sequential(KERAS_BATCH_NORM)
     model.layers[0].kernel.trainable = False
     model.layers[1].gamma.trainable = False
     assert account(from_keras(model)) == account(model)
@@ -152,7 +152,7 @@ class Bare(keras.layers.Layer):
 
 
 def test_a_lambda(random):
-    model = keras.Sequential([keras.Input((3,)), THEIRS(), keras.layers.Lambda(lambda x: 2 * x)])
+    model = keras.Sequential([keras.Input((3,)), KERAS_BATCH_NORM(), keras.layers.Lambda(lambda x: 2 * x)])
     x = inputs_of(model, random)
     np.testing.assert_allclose(outputs_of(from_keras(model), x), outputs_of(model, x), rtol=0, atol=1e-5)
 
@@ -162,7 +162,7 @@ def test_a_name_that_is_not_in_the_config():
 
 
 def test_the_class_of_a_functional_model_is_kept():
-    new = from_keras(own_class(THEIRS))
+    new = from_keras(own_class(KERAS_BATCH_NORM))
     assert type(new) is Trained
     new.compile("sgd", "mse")
     assert new.fit(np.ones((4, 3)), np.ones((4, 3)), verbose=0).history == {"seven": [7.0]}
@@ -170,20 +170,20 @@ def test_the_class_of_a_functional_model_is_kept():
 
 @pytest.mark.parametrize("build", [functional, sequential, shared, wrapped, first_axis, mixed], ids=named)
 def test_a_copy_can_be_saved(tmp_path, build, random):
-    model = randomize(from_keras(build(THEIRS)), random)
+    model = randomize(from_keras(build(KERAS_BATCH_NORM)), random)
     model.save(tmp_path / "model.keras")
     x, loaded = inputs_of(model, random), keras.saving.load_model(tmp_path / "model.keras")
     for there, here in zip(outputs_of(model, x), outputs_of(loaded, x), strict=True):
         np.testing.assert_array_equal(here, there)
 
 
-class Strange(THEIRS):
+class Strange(KERAS_BATCH_NORM):
     pass
 
 
 class MadeLate(keras.layers.Layer):
     def build(self, input_shape):
-        self.norm = THEIRS(name="late")
+        self.norm = KERAS_BATCH_NORM(name="late")
         self.norm.build(input_shape)
 
     def call(self, x):
@@ -193,7 +193,7 @@ class MadeLate(keras.layers.Layer):
 class NoConfig(keras.Model):
     def __init__(self, function):
         super().__init__()
-        self.norm = THEIRS()
+        self.norm = KERAS_BATCH_NORM()
 
     def call(self, x):
         return self.norm(x)
@@ -218,9 +218,17 @@ def no_config():
             no_config,
             r"cannot make the layer 'no_config' \(NoConfig\) again from its config.*\n.*get_config",
         ),
-        (from_keras, lambda: keras.Sequential([THEIRS()]), "has no weights yet. Build it first"),
-        (to_sync, lambda: in_a_model(THEIRS(name="odd")), r"'odd' and 0 more are Keras'.*from_keras\(model\) first"),
-        (lambda model: replace(model, {LayerNorm: GroupNorm}), lambda: sequential(THEIRS), "has no layer of class Lay"),
+        (from_keras, lambda: keras.Sequential([KERAS_BATCH_NORM()]), "has no weights yet. Build it first"),
+        (
+            to_sync,
+            lambda: in_a_model(KERAS_BATCH_NORM(name="odd")),
+            r"'odd' and 0 more are Keras'.*from_keras\(model\) first",
+        ),
+        (
+            lambda model: replace(model, {LayerNorm: GroupNorm}),
+            lambda: sequential(KERAS_BATCH_NORM),
+            "has no layer of class Lay",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(function, model, message):
@@ -242,7 +250,7 @@ def test_what_cannot_be_done_is_said(function, model, message):
     ],
 )
 def test_what_is_left_as_it_is_is_reported(function, layer, why, random):
-    other = BatchNorm if function is to_sync else THEIRS
+    other = BatchNorm if function is to_sync else KERAS_BATCH_NORM
     model = randomize(keras.Sequential([keras.Input((3,)), other(name="other"), layer]), random)
     x, new = inputs_of(model, random), function(model, report=None)
     (row,) = report(new).of("kept")
@@ -283,12 +291,14 @@ def test_replace_by_a_class(random):
 
 def test_replace_by_a_function(build, random):
     """Also by nothing, and with the values of weights that fit."""
-    model = build(THEIRS)
+    model = build(KERAS_BATCH_NORM)
     norms(model)[0].trainable = False
-    new = replace(model, {THEIRS: lambda old: GroupNorm(groups=-1, axis=old.axis, scale=old.scale, center=old.center)})
+    new = replace(
+        model, {KERAS_BATCH_NORM: lambda old: GroupNorm(groups=-1, axis=old.axis, scale=old.scale, center=old.center)}
+    )
     groups = [layer for layer in layers_of(new) if type(layer) is GroupNorm]
     described = [(layer.name, layer.dtype_policy.name, layer.trainable) for layer in groups]
     assert described == [(layer.name, layer.dtype_policy.name, layer.trainable) for layer in norms(model)]
     assert not norms(new)
-    bare = replace(model, {THEIRS: keras.layers.Identity})
+    bare = replace(model, {KERAS_BATCH_NORM: keras.layers.Identity})
     assert not any("moving" in weight.path for weight in bare.weights)

@@ -10,7 +10,7 @@ from bn_keras.surgery.persisting import CannotCopyError
 from bn_keras.surgery.rewrite import rewrite
 from tests.surgery.models import outputs_of, randomize
 
-THEIRS = keras.layers.BatchNormalization
+KERAS_BATCH_NORM = keras.layers.BatchNormalization
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -20,7 +20,7 @@ class Configured(keras.Model):
     def __init__(self, width, name=None):
         x = keras.Input((3,))
         y = keras.layers.Dense(width, name="dense")(x)
-        super().__init__(x, THEIRS(name="norm")(y), name=name)
+        super().__init__(x, KERAS_BATCH_NORM(name="norm")(y), name=name)
         self.taps = {"dense": y}
         self.counter = keras.metrics.Sum(name="counter")
         self.describe = self.described
@@ -82,7 +82,7 @@ class Borrowing(keras.layers.Layer):
 def test_a_variable_that_two_layers_share_by_itself_is_refused():
     x, dense = keras.Input((3,)), keras.layers.Dense(3, use_bias=False)
     y = dense(x)
-    model = keras.Model(x, THEIRS()(Borrowing(dense)(y)))
+    model = keras.Model(x, KERAS_BATCH_NORM()(Borrowing(dense)(y)))
     with pytest.raises(CannotCopyError, match=r"'kernel' of the layer .* belongs to several layers.*Share the layer"):
         from_keras(model)
 
@@ -106,7 +106,7 @@ class Growing(keras.layers.Layer):
 
 
 def test_a_config_that_forgets_arguments_is_refused():
-    model = keras.Sequential([keras.Input((3,)), Growing(more=1, name="growing"), THEIRS()])
+    model = keras.Sequential([keras.Input((3,)), Growing(more=1, name="growing"), KERAS_BATCH_NORM()])
     message = r"copy of the layer 'growing' \(Growing\) has the variables weight_0 \(\), but the layer has weight_0"
     with pytest.raises(CannotCopyError, match=message):
         from_keras(model)

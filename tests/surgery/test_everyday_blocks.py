@@ -9,9 +9,9 @@ import pytest
 from bn_keras import BatchNorm, surgery
 from bn_keras.surgery.reports import report
 from tests.surgery.everyday import (
+    BATCH_NORM_OF,
     CHANGES,
-    NORMS,
-    THEIRS,
+    KERAS_BATCH_NORM,
     ConvBlock,
     Hidden,
     Lists,
@@ -42,7 +42,7 @@ def blocks(norm):
 
 
 def norms_inside(model):
-    return [layer for layer in layers_inside(model) if isinstance(layer, (THEIRS, BatchNorm))]
+    return [layer for layer in layers_inside(model) if isinstance(layer, (KERAS_BATCH_NORM, BatchNorm))]
 
 
 @pytest.mark.parametrize("order", itertools.permutations(CHANGES), ids="-".join)
@@ -65,6 +65,7 @@ def test_surgery_after_surgery(order, random, tmp_path):
     assert_saved(model, x, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["theirs", "ours"])
 def test_frozen_statistics_outlive_other_surgery_and_a_file(norm, random, tmp_path):
     """γ and β of frozen batch norms go on training, their statistics do not."""
@@ -131,7 +132,7 @@ def test_lists_and_dicts_of_a_loaded_model_are_changed_again(build, random, tmp_
 def with_hidden(attribute, norm, outside):
     x = keras.Input((4,))
     y = layers.Dense(2)(keras.ops.tanh(Hidden(attribute, norm, name="hidden")(layers.Dense(4)(x))))
-    return keras.Model(x, NORMS[norm](name="outside")(y) if outside else y, name="odd_names")
+    return keras.Model(x, BATCH_NORM_OF[norm](name="outside")(y) if outside else y, name="odd_names")
 
 
 @pytest.mark.parametrize("attribute", ["_layers_x", "_functional_x", "_self_x", "in_a_set"])
@@ -165,13 +166,13 @@ def test_attributes_of_any_name_are_frozen(attribute, outside, random, tmp_path)
 @pytest.mark.parametrize("kind", [Unconfigured, UnconfiguredModel], ids=["layer", "model"])
 def test_a_part_without_a_config_is_refused_by_name(kind, change):
     x = keras.Input((3,))
-    y = THEIRS()(layers.Dense(3)(x))
-    model = keras.Model(x, kind(lambda: THEIRS(name="norm"), name="odd")(y))
+    y = KERAS_BATCH_NORM()(layers.Dense(3)(x))
+    model = keras.Model(x, kind(lambda: KERAS_BATCH_NORM(name="norm"), name="odd")(y))
     with pytest.raises(ValueError, match="(?s)odd.*Unconfigured.*get_config"):
         CHANGES[change](model)
 
 
-class OwnNorm(THEIRS):
+class OwnNorm(KERAS_BATCH_NORM):
     """A class whose meaning nobody knows."""
 
     def call(self, inputs, training=None, mask=None):
@@ -180,7 +181,7 @@ class OwnNorm(THEIRS):
 
 def test_one_unreachable_norm_does_not_block_the_others(random):
     x = keras.Input((4,))
-    y = keras.ops.relu(THEIRS(name="known")(layers.Dense(3)(x)))
+    y = keras.ops.relu(KERAS_BATCH_NORM(name="known")(layers.Dense(3)(x)))
     model = randomize(keras.Model(x, layers.Dense(2)(OwnNorm(name="own")(layers.Dense(3)(y)))), random)
     x = random.normal(size=(5, 4)).astype("float32")
     for change, outcome in (("from_keras", "converted"), ("fold", "folded")):

@@ -6,7 +6,7 @@ import pytest
 
 from bn_keras import BatchNorm, InstanceNorm, SyncBatchNorm, surgery
 from tests.surgery.everyday import (
-    THEIRS,
+    KERAS_BATCH_NORM,
     assert_copy,
     assert_outputs,
     assert_saved,
@@ -22,7 +22,7 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("old", [BatchNorm, THEIRS], ids=["ours", "theirs"])
+@pytest.mark.parametrize("old", [BatchNorm, KERAS_BATCH_NORM], ids=["ours", "theirs"])
 @pytest.mark.parametrize("more", ARGUMENTS.values(), ids=ARGUMENTS)
 def test_a_batch_norm_replaced_by_a_synchronized_one_keeps_its_arguments(old, more, random, tmp_path):
     x = keras.Input((4, 3))
@@ -33,9 +33,9 @@ def test_a_batch_norm_replaced_by_a_synchronized_one_keeps_its_arguments(old, mo
     assert type(new) is SyncBatchNorm
     assert new.synchronized is True
     assert {name: getattr(new, name) for name in SETTINGS} == SETTINGS
-    given, config = norm.get_config(), new.get_config()
+    old_config, config = norm.get_config(), new.get_config()
     for name in ("center", "scale", "beta_regularizer", "gamma_constraint"):
-        assert config[name] == given[name]
+        assert config[name] == old_config[name]
     x = random.normal(size=(5, 4, 3)).astype("float32")
     assert_copy(model, copy, x)
     assert_saved(copy, x, tmp_path)
@@ -43,9 +43,9 @@ def test_a_batch_norm_replaced_by_a_synchronized_one_keeps_its_arguments(old, mo
 
 @pytest.mark.parametrize("kept", ["scale", "center"])
 def test_an_instance_norm_in_the_place_of_a_batch_norm_keeps_scale_and_center(kept, random):
-    left_out = {"scale": "center", "center": "scale"}[kept]
+    absent = {"scale": "center", "center": "scale"}[kept]
     x = keras.Input((6, 4))
-    norm = BatchNorm(epsilon=0.03, axis=1, name="norm", **{left_out: False})
+    norm = BatchNorm(epsilon=0.03, axis=1, name="norm", **{absent: False})
     model = randomize(keras.Model(x, norm(layers.Dense(4)(x))), random)
     new = surgery.replace(model, {BatchNorm: InstanceNorm}).get_layer("norm")
     assert type(new) is InstanceNorm

@@ -8,7 +8,7 @@ from bn_keras import surgery
 from bn_keras.surgery.reports import report
 from tests.surgery.everyday import (
     CHANGES,
-    THEIRS,
+    KERAS_BATCH_NORM,
     Calibrated,
     GuideModel,
     Residual,
@@ -33,12 +33,12 @@ def change(request):
     return request.param
 
 
-def check(change, given, x, folder, imports=(), tolerance=1e-5):
+def assert_change(change, original, x, folder, imports=(), tolerance=1e-5):
     """A changed copy of a model, compared with it and saved."""
-    before = outputs_of(given, x)
-    copy = CHANGES[change](given)
-    assert_outputs(outputs_of(given, x), before, 0)
-    assert_copy(given, copy, x, tolerance, folded=change == "fold")
+    before = outputs_of(original, x)
+    copy = CHANGES[change](original)
+    assert_outputs(outputs_of(original, x), before, 0)
+    assert_copy(original, copy, x, tolerance, folded=change == "fold")
     if change == "from_keras":
         assert_converted(copy)
     assert_saved(copy, x, folder, imports)
@@ -48,9 +48,9 @@ def check(change, given, x, folder, imports=(), tolerance=1e-5):
 def test_an_adapted_normalization(change, random, tmp_path):
     normalization = layers.Normalization(name="standardize")
     normalization.adapt(random.normal(3, 5, (64, 6, 6, 3)))
-    row = [layers.Conv2D(4, 3, use_bias=False), THEIRS(), layers.ReLU(), layers.Flatten(), layers.Dense(2)]
+    row = [layers.Conv2D(4, 3, use_bias=False), KERAS_BATCH_NORM(), layers.ReLU(), layers.Flatten(), layers.Dense(2)]
     model = randomize(keras.Sequential([keras.Input((6, 6, 3)), normalization, *row]), random)
-    check(change, model, random.normal(3, 5, (4, 6, 6, 3)).astype("float32"), tmp_path)
+    assert_change(change, model, random.normal(3, 5, (4, 6, 6, 3)).astype("float32"), tmp_path)
 
 
 def test_a_normalization_with_an_axis_and_its_inverse(change, random, tmp_path):
@@ -59,11 +59,12 @@ def test_a_normalization_with_an_axis_and_its_inverse(change, random, tmp_path):
     back = layers.Normalization(axis=-1, invert=True, name="back")
     forth.adapt(data)
     back.adapt(data)
-    row = [forth, layers.Dense(2), THEIRS(), layers.ReLU(), back]
+    row = [forth, layers.Dense(2), KERAS_BATCH_NORM(), layers.ReLU(), back]
     model = randomize(keras.Sequential([keras.Input((2,)), *row]), random)
-    check(change, model, data[:4].astype("float32"), tmp_path)
+    assert_change(change, model, data[:4].astype("float32"), tmp_path)
 
 
+@pytest.mark.slow
 def test_efficientnet_with_weights_from_a_file(change, random, tmp_path):
     settings = {"input_shape": (32, 32, 3), "classes": 3, "classifier_activation": None}
     trained = keras.applications.EfficientNetB0(weights=None, **settings)
@@ -76,12 +77,12 @@ def test_efficientnet_with_weights_from_a_file(change, random, tmp_path):
     assert_outputs(outputs_of(model, images), outputs_of(trained, images), 1e-6)
     assert np.std(outputs_of(model, images)[0], axis=0).max() > 1e-3, "the images make no difference"
     # Rounding of the weights alone changes the outputs by 2e-4; in float64 the folded copy differs by 2e-12.
-    check(change, model, images, tmp_path, tolerance=1e-3)
+    assert_change(change, model, images, tmp_path, tolerance=1e-3)
 
 
 def randomize_deep(model, random, images):
     """As `randomize`, with statistics that fit, as a deep network has the same output for all images otherwise."""
-    norms = [layer for layer in model.layers if isinstance(layer, THEIRS)]
+    norms = [layer for layer in model.layers if isinstance(layer, KERAS_BATCH_NORM)]
     for weight in model.variables:
         if weight.name == "gamma":
             weight.assign(random.uniform(0.5, 1.5, weight.shape))
@@ -109,12 +110,13 @@ def squeeze_excite(x):
 @pytest.mark.parametrize("block", [attention, grouped_attention, squeeze_excite])
 def test_layers_that_make_layers_in_build(change, block, random, tmp_path):
     x = keras.Input((5, 6))
-    y = THEIRS(name="norm")(layers.Dense(6, name="linear")(x))
+    y = KERAS_BATCH_NORM(name="norm")(layers.Dense(6, name="linear")(x))
     y = layers.LayerNormalization(name="last")(block(y) + y)
     model = randomize(keras.Model(x, layers.Dense(2)(y)), random)
-    check(change, model, random.normal(size=(3, 5, 6)).astype("float32"), tmp_path)
+    assert_change(change, model, random.normal(size=(3, 5, 6)).astype("float32"), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BertBackbone", "GPT2Backbone"])
 def test_a_transformer_of_keras_hub(name, random, tmp_path):
     hub = pytest.importorskip("keras_hub", minversion="0.32")
@@ -123,7 +125,7 @@ def test_a_transformer_of_keras_hub(name, random, tmp_path):
     x = {each.name: np.ones((2, 5), "int32") for each in model.inputs}
     x["token_ids"] = random.integers(0, 11, (2, 5)).astype("int32")
     found = kinds_inside(model)["LayerNormalization"]
-    copy = check("from_keras", model, x, tmp_path, imports=["keras_hub"])
+    copy = assert_change("from_keras", model, x, tmp_path, imports=["keras_hub"])
     assert isinstance(copy, type(model))
     done = report(copy)
     assert len(done.of("converted")) + len(done.of("kept")) == found >= 4
@@ -136,7 +138,7 @@ def test_a_layer_that_the_graph_and_a_wrapper_hold(change, random):
     time = layers.TimeDistributed(dense, name="time")
     x = keras.Input((5, 4), name="rows")
     y = layers.Dense(3)(time(dense(x)))
-    model = randomize(keras.Model(x, layers.Dense(2)(THEIRS()(y))), random)
+    model = randomize(keras.Model(x, layers.Dense(2)(KERAS_BATCH_NORM()(y))), random)
     x = random.normal(size=(4, 5, 4)).astype("float32")
     copy = CHANGES[change](model)
     assert_copy(model, copy, x, folded=change == "fold")
@@ -148,10 +150,10 @@ def test_a_layer_that_the_graph_and_a_wrapper_hold(change, random):
 def test_a_decoder_tied_to_the_embedding(change, random, tmp_path):
     tokens = keras.Input((5,), dtype="int32", name="tokens")
     embedding = layers.Embedding(7, 4, name="table")
-    y = THEIRS(name="norm")(layers.Dense(4)(embedding(tokens)))
+    y = KERAS_BATCH_NORM(name="norm")(layers.Dense(4)(embedding(tokens)))
     model = randomize(keras.Model(tokens, TiedDecoder(embedding, name="decoder")(y)), random)
     x = random.integers(0, 7, (4, 5)).astype("int32")
-    copy = check(change, model, x, tmp_path)
+    copy = assert_change(change, model, x, tmp_path)
     embedding, decoder = copy.get_layer("table"), copy.get_layer("decoder")
     assert decoder.embedding is embedding
     y = np.ones((4, 5, 7), "float32")
@@ -169,7 +171,7 @@ def assert_both_move(model, x, y, one, other):
 
 def guide():
     x = keras.Input((4,), name="x")
-    y = layers.Dense(2, name="out")(keras.ops.relu(THEIRS(name="norm")(layers.Dense(5, name="hidden")(x))))
+    y = layers.Dense(2, name="out")(keras.ops.relu(KERAS_BATCH_NORM(name="norm")(layers.Dense(5, name="hidden")(x))))
     return GuideModel(x, y, name="guide")
 
 
@@ -178,14 +180,20 @@ def calibrated():
 
 
 def residual():
-    row = [keras.Input((4,)), layers.Dense(4, name="linear"), THEIRS(name="norm"), layers.ReLU(), layers.Dense(4)]
+    row = [
+        keras.Input((4,)),
+        layers.Dense(4, name="linear"),
+        KERAS_BATCH_NORM(name="norm"),
+        layers.ReLU(),
+        layers.Dense(4),
+    ]
     return Residual(row, gain=0.5, name="residual")
 
 
 @pytest.mark.parametrize("build", [guide, calibrated, residual])
 def test_a_subclass_keeps_its_class_and_its_own(change, build, random, tmp_path):
     model = randomize(build(), random)
-    copy = check(change, model, random.normal(size=(4, 4)).astype("float32"), tmp_path)
+    copy = assert_change(change, model, random.normal(size=(4, 4)).astype("float32"), tmp_path)
     assert isinstance(copy, type(model))
     for name in ("width", "scale", "gain"):
         assert getattr(copy, name, None) == getattr(model, name, None)
@@ -222,10 +230,10 @@ def text():
 @pytest.mark.parametrize("make", [strings, integers, text])
 def test_a_vocabulary(change, make, random, tmp_path):
     lookup, x = make()
-    given = keras.Input(x.shape[1:], dtype="string" if x.dtype.kind == "U" else "int64", name="words")
-    y = layers.Flatten()(layers.Embedding(8, 4, name="table")(lookup(given)))
-    model = randomize(keras.Model(given, layers.Dense(2)(THEIRS()(layers.Dense(3)(y)))), random)
-    copy = check(change, model, x, tmp_path)
+    words = keras.Input(x.shape[1:], dtype="string" if x.dtype.kind == "U" else "int64", name="words")
+    y = layers.Flatten()(layers.Embedding(8, 4, name="table")(lookup(words)))
+    model = randomize(keras.Model(words, layers.Dense(2)(KERAS_BATCH_NORM()(layers.Dense(3)(y)))), random)
+    copy = assert_change(change, model, x, tmp_path)
     assert copy.get_layer("lookup").get_vocabulary() == lookup.get_vocabulary()
     assert len(lookup.get_vocabulary()) >= 4
 
@@ -246,7 +254,7 @@ LAMBDAS = {"global": scaled_by_a_global, "lambda": lambda x: keras.ops.tanh(x) *
 
 @pytest.mark.parametrize("name", LAMBDAS)
 def test_a_lambda_with_globals_or_a_closure(change, name, random):
-    row = [layers.Dense(4), THEIRS(), layers.Lambda(LAMBDAS[name], name="function"), layers.Dense(2)]
+    row = [layers.Dense(4), KERAS_BATCH_NORM(), layers.Lambda(LAMBDAS[name], name="function"), layers.Dense(2)]
     model = randomize(keras.Sequential([keras.Input((3,)), *row]), random)
     copy = CHANGES[change](model)
     assert_copy(model, copy, random.normal(size=(4, 3)).astype("float32"), folded=change == "fold")

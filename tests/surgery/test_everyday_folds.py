@@ -8,7 +8,7 @@ from bn_keras import BatchNorm, surgery
 from bn_keras.surgery.reports import report
 from tests.surgery.everyday import (
     CHANGES,
-    THEIRS,
+    KERAS_BATCH_NORM,
     assert_copy,
     assert_outputs,
     assert_saved,
@@ -28,7 +28,7 @@ def kept(model):
 def test_a_fold_at_the_end_is_saved_cloned_and_folded_again(policy, random, tmp_path):
     dtype = policy and keras.DTypePolicy(policy)
     x = keras.Input((3,), dtype="float64" if policy == "float64" else "float32")
-    y = THEIRS(dtype=dtype, name="norm")(layers.Dense(4, dtype=dtype, name="linear")(x))
+    y = KERAS_BATCH_NORM(dtype=dtype, name="norm")(layers.Dense(4, dtype=dtype, name="linear")(x))
     model = randomize(keras.Model(x, y, name="ends_in_norm"), random)
     x = random.normal(size=(5, 3)).astype(x.dtype)
     folded = surgery.fold(model)
@@ -75,7 +75,7 @@ def test_a_channels_first_convolution_as_wide_as_it_has_filters(name, bias, rand
     """Keras adds the bias along the width there, so the offset of the batch norm has no place in it."""
     shape, make = CHANNELS_FIRST[name]
     x = keras.Input(shape)
-    model = keras.Model(x, layers.ReLU()(THEIRS(axis=1, name="norm")(make(bias)(x))), name="channels_first")
+    model = keras.Model(x, layers.ReLU()(KERAS_BATCH_NORM(axis=1, name="norm")(make(bias)(x))), name="channels_first")
     randomize(model, random)
     x = random.normal(size=(2, *shape)).astype("float32")
     folded = surgery.fold(model)
@@ -87,13 +87,13 @@ def test_a_channels_first_convolution_as_wide_as_it_has_filters(name, bias, rand
 def inner_called(**arguments):
     x = keras.Input((4, 4, 3))
     y = layers.Conv2D(4, 3, name="conv")(x)
-    inner = keras.Model(x, keras.ops.relu(THEIRS(name="norm")(y)), name="inner")
+    inner = keras.Model(x, keras.ops.relu(KERAS_BATCH_NORM(name="norm")(y)), name="inner")
     x = keras.Input((4, 4, 3))
     return keras.Model(x, layers.Dense(2)(layers.Flatten()(inner(x, **arguments))), name="outer")
 
 
 def row_called(**arguments):
-    inner = keras.Sequential([layers.Conv2D(4, 3), THEIRS(name="norm"), layers.ReLU()], name="inner")
+    inner = keras.Sequential([layers.Conv2D(4, 3), KERAS_BATCH_NORM(name="norm"), layers.ReLU()], name="inner")
     x = keras.Input((4, 4, 3))
     return keras.Model(x, layers.Dense(2)(layers.Flatten()(inner(x, **arguments))), name="outer")
 
@@ -114,8 +114,10 @@ def test_a_model_that_is_called_in_training_keeps_its_batch_norm(build, random):
 
 def test_a_batch_norm_that_is_called_by_the_name_of_its_argument(random, tmp_path):
     x = keras.Input((3,))
-    y = layers.ReLU()(THEIRS(name="first")(inputs=layers.Dense(4)(x)))
-    model = randomize(keras.Model(x, THEIRS(name="last")(inputs=layers.Dense(2)(inputs=y)), name="by_name"), random)
+    y = layers.ReLU()(KERAS_BATCH_NORM(name="first")(inputs=layers.Dense(4)(x)))
+    model = randomize(
+        keras.Model(x, KERAS_BATCH_NORM(name="last")(inputs=layers.Dense(2)(inputs=y)), name="by_name"), random
+    )
     x = random.normal(size=(5, 3)).astype("float32")
     for change in CHANGES:
         copy = CHANGES[change](model)
@@ -135,8 +137,8 @@ def mean_before(model, name, x):
 def quantized(random):
     x = keras.Input((8,))
     dense = layers.Dense(8, name="linear")
-    y = layers.Dense(8, name="out")(keras.ops.relu(THEIRS(name="norm")(dense(x))))
-    model = randomize(keras.Model(x, THEIRS(name="last")(y), name="float8"), random)
+    y = layers.Dense(8, name="out")(keras.ops.relu(KERAS_BATCH_NORM(name="norm")(dense(x))))
+    model = randomize(keras.Model(x, KERAS_BATCH_NORM(name="last")(y), name="float8"), random)
     dense.quantize("float8")
     x = random.normal(size=(4, 8)).astype("float32")
     model(x, training=True)  # sets the scales of the quantized layer
@@ -161,7 +163,8 @@ def two_norms(norm):
     return keras.Sequential([keras.Input((3,)), *row, layers.Dense(2)])
 
 
-@pytest.mark.parametrize("norm", [THEIRS, BatchNorm], ids=["theirs", "ours"])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", [KERAS_BATCH_NORM, BatchNorm], ids=["theirs", "ours"])
 def test_recalibration_in_one_pass_over_batches_of_one(norm, random):
     """A batch of one has no variance, so the deeper norm sees a constant: right or refused, and right in two passes."""
     model = randomize(two_norms(norm), random)
@@ -211,7 +214,7 @@ def adam():
 
 
 def test_a_second_exclusion_keeps_the_first(random):
-    generator, critic, optimizer = small(BatchNorm, "generator"), small(THEIRS, "critic"), adam()
+    generator, critic, optimizer = small(BatchNorm, "generator"), small(KERAS_BATCH_NORM, "critic"), adam()
     for model in (generator, critic):
         surgery.exclude_from_weight_decay(optimizer, model)
     surgery.exclude_from_weight_decay(optimizer, critic, biases=True)

@@ -256,6 +256,7 @@ def test_the_report(capsys, random):
     assert re.fullmatch(r"Verified: outputs (are equal|differ by \S+ of the largest) \(made-up inputs\)\.", last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ResNet50V2", "Xception"])
 def test_known_networks(name, random):
     """All of `keras.applications` are in `bn-keras page folding`."""

@@ -9,7 +9,7 @@ from bn_keras.surgery import exclude_from_weight_decay, freeze, from_keras, to_s
 from bn_keras.surgery.tree import layers_of
 from tests.surgery.models import BUILDS, inputs_of, outputs_of, randomize
 
-THEIRS = keras.layers.BatchNormalization
+KERAS_BATCH_NORM = keras.layers.BatchNormalization
 MOVING = ("moving_mean", "moving_variance", "moving_whitening")
 
 
@@ -33,7 +33,7 @@ def test_nothing_moves_but_the_scale_and_the_offset(norm, random):
     assert trained(model_with(norm()), random) == dict.fromkeys(moved, True), "statistics move if they are not frozen"
 
 
-@pytest.mark.parametrize("norm", [BatchNorm, DecorrelatedBatchNorm, THEIRS])
+@pytest.mark.parametrize("norm", [BatchNorm, DecorrelatedBatchNorm, KERAS_BATCH_NORM])
 def test_on_request_nothing_moves(norm, random):
     moved = trained(freeze(model_with(norm()), scale_and_offset=True), random)
     assert moved == {name: name in ("kernel", "bias") for name in moved}
@@ -87,7 +87,7 @@ def test_a_compiled_model_is_warned_of():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda: model_with(THEIRS(name="odd")), r"'odd' and 0 more are such.*freeze\(from_keras\(model\)\)"),
+        (lambda: model_with(KERAS_BATCH_NORM(name="odd")), r"'odd' and 0 more are such.*freeze\(from_keras\(model\)\)"),
         (lambda: model_with(LayerNorm()), "has no batch norm"),
     ],
 )
@@ -100,7 +100,7 @@ def test_what_cannot_be_frozen_is_said(model, message):
 @pytest.mark.parametrize("convert", [from_keras, lambda model: model])
 def test_weight_decay(biases, convert, random):
     """With gradients of 0 and momentum off, only what is decayed moves."""
-    norms = [THEIRS(), keras.layers.LayerNormalization(), keras.layers.GroupNormalization(2)]
+    norms = [KERAS_BATCH_NORM(), keras.layers.LayerNormalization(), keras.layers.GroupNormalization(2)]
     model = convert(randomize(model_with(*norms), random))
     optimizer = exclude_from_weight_decay(keras.optimizers.AdamW(0.1, weight_decay=0.5), model, biases=biases)
     before = [weight.numpy() for weight in model.trainable_variables]

@@ -27,10 +27,10 @@ from tests.surgery.models import (
 )
 from tests.surgery.recalibrate_truth import algorithm_2, difference, examples, parts, population, row
 
-THEIRS = keras.layers.BatchNormalization
+KERAS_BATCH_NORM = keras.layers.BatchNormalization
 SIZES = [64, 64, 37, 1, 34]
 X = examples(sum(SIZES))
-ALL = pytest.mark.parametrize("norm", [BatchNorm, SyncBatchNorm, THEIRS])
+ALL = pytest.mark.parametrize("norm", [BatchNorm, SyncBatchNorm, KERAS_BATCH_NORM])
 
 
 def silent(model, data, **arguments):
@@ -43,7 +43,7 @@ def reported(model, data, **arguments):
 
 
 def norms(model):
-    return [layer for layer in layers_of(model) if isinstance(layer, (THEIRS, BatchNorm))]
+    return [layer for layer in layers_of(model) if isinstance(layer, (KERAS_BATCH_NORM, BatchNorm))]
 
 
 def bits(model):
@@ -106,12 +106,12 @@ def test_all_calls_of_a_shared_layer_count(random):
     both = np.concatenate([x["a"], x["b"]])
     np.testing.assert_allclose(new.get_layer("first").moving_mean, both.mean(0), rtol=0, atol=1e-6)
     np.testing.assert_allclose(new.get_layer("first").moving_variance, both.var(0), rtol=1e-6)
-    assert reported(shared(THEIRS), x, sequential=True)[1].rows[0].count == 100
+    assert reported(shared(KERAS_BATCH_NORM), x, sequential=True)[1].rows[0].count == 100
 
 
 def test_axes_are_the_layers_own(random):
     x = random.normal(1, 2, (30, 3, 4, 4)).astype("float32")
-    first = silent(first_axis(THEIRS), x).layers[1]
+    first = silent(first_axis(KERAS_BATCH_NORM), x).layers[1]
     np.testing.assert_allclose(first.moving_variance, x.var((0, 2, 3)), rtol=1e-6)
     two = silent(in_a_row(BatchNorm(axis=[1, 3]), shape=x.shape[1:]), x).layers[0]
     np.testing.assert_allclose(two.moving_mean, x.mean((0, 2)), rtol=0, atol=1e-6)
@@ -120,7 +120,7 @@ def test_axes_are_the_layers_own(random):
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 def test_every_build(build, random):
     """New statistics for every layer; all else is kept, and the given model."""
-    model = randomize(build(THEIRS), random)
+    model = randomize(build(KERAS_BATCH_NORM), random)
     before = bits(model)
     new = silent(model, inputs_of(model, random), sequential=True)
     assert bits(model) == before
@@ -265,6 +265,7 @@ def branches(norm):
     return keras.Model(x, norm(name="last")(a * b))
 
 
+@pytest.mark.slow
 def test_the_report(capsys):
     model = branches(BatchNorm)
     model.get_layer("a").moving_mean.assign(X.mean(0) + 2 * X.std(0))
@@ -369,6 +370,7 @@ def test_a_model_of_another_type():
         silent(BatchNorm(), X)
 
 
+@pytest.mark.slow
 def test_two_replicas():
     """Each replica's shard is a batch, or a part of one if the layer is synchronized; one shard is empty."""
     result = script_result("tests.surgery.recalibrate_replicas")

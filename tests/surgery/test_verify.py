@@ -10,7 +10,7 @@ from bn_keras.surgery.rewrite import rewrite
 from bn_keras.surgery.verify import compared
 from tests.surgery.models import randomize
 
-THEIRS = keras.layers.BatchNormalization
+KERAS_BATCH_NORM = keras.layers.BatchNormalization
 
 
 class Lying(keras.layers.Layer):
@@ -26,7 +26,7 @@ class Lying(keras.layers.Layer):
 
 
 def lying(factor):
-    model = keras.Sequential([keras.Input((3,)), THEIRS(), Lying()])
+    model = keras.Sequential([keras.Input((3,)), KERAS_BATCH_NORM(), Lying()])
     model.layers[1].factor = factor
     return model
 
@@ -57,7 +57,7 @@ class Noise(keras.layers.Layer):
 
 def test_a_model_that_draws_random_numbers_keeps_its_seeds():
     x = keras.Input((3,), batch_size=2)
-    model = keras.Model(x, Noise()(THEIRS()(x)))
+    model = keras.Model(x, Noise()(KERAS_BATCH_NORM()(x)))
     before = keras.ops.convert_to_numpy(model.layers[-1].generator.state)
     copy = from_keras(model, report=None)
     assert (keras.ops.convert_to_numpy(model.layers[-1].generator.state) == before).all()
@@ -69,13 +69,13 @@ def test_a_model_that_draws_random_numbers_keeps_its_seeds():
 
 def test_the_states_of_an_rnn_stay():
     x = keras.Input((5, 3), batch_size=2)
-    model = keras.Model(x, keras.layers.GRU(4, stateful=True)(THEIRS()(x)))
+    model = keras.Model(x, keras.layers.GRU(4, stateful=True)(KERAS_BATCH_NORM()(x)))
     copy = from_keras(model, report=None)
     assert not any(np.any(each) for each in (*model.layers[-1].states, *copy.layers[-1].states))
 
 
 def test_outputs_of_nan_are_not_compared():
-    model = keras.Sequential([keras.Input((3,)), THEIRS(), keras.layers.Lambda(lambda x: x * float("nan"))])
+    model = keras.Sequential([keras.Input((3,)), KERAS_BATCH_NORM(), keras.layers.Lambda(lambda x: x * float("nan"))])
     assert "NaN" in report(from_keras(model, report=None)).verified.how
 
 
@@ -100,7 +100,7 @@ def test_words_are_made_up():
     x = keras.Input((), dtype="string")
     vectors = keras.layers.TextVectorization(vocabulary=["a", "cat"], output_sequence_length=4)
     y = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(4, 3)(vectors(x)))
-    assert report(from_keras(keras.Model(x, THEIRS()(y)), report=None)).verified
+    assert report(from_keras(keras.Model(x, KERAS_BATCH_NORM()(y)), report=None)).verified
 
 
 def test_rounding_that_a_model_amplifies_is_no_error():

@@ -17,10 +17,10 @@ def prepare(case):
     state = {name: value for name, value in variables.items() if name != "params"}
     forward = forward_of(layer)
     if case.mode in {"training", "gradients"}:
-        step, given = jax.jit(training_step(jax, forward, case.mode)), (variables["params"], state, x, dy)
+        step, arguments = jax.jit(training_step(jax, forward, case.mode)), (variables["params"], state, x, dy)
     else:
-        step, given = jax.jit(forward), (variables["params"], state, x)
-    return lambda: jax.block_until_ready(step(*given))
+        step, arguments = jax.jit(forward), (variables["params"], state, x)
+    return lambda: jax.block_until_ready(step(*arguments))
 
 
 def layer_of(linen, case, dtype):

@@ -15,7 +15,7 @@ class Nothing(keras.layers.Layer):
         return inputs
 
 
-NORMS = {
+NORM_OF_LIBRARY = {
     "bn_keras": BatchNorm.from_config,
     "keras": keras.layers.BatchNormalization.from_config,
     "without norm": lambda config: Nothing(name=config["name"]),
@@ -26,7 +26,7 @@ def prepare(case, norm, folded=False):
     """One step of gradient descent on random targets, or one inference."""
     if folded and case.mode != "inference":
         raise NotOfferedError("a folded network is for inference")
-    model = network(case, NORMS[norm])
+    model = network(case, NORM_OF_LIBRARY[norm])
     if folded:
         model = fold(model, report=None)
     x = tf.constant(inputs_of(case)[0])

@@ -27,16 +27,16 @@ def prepare(case, library, synchronized):
     with strategy.scope():
         layer = LAYERS[library](momentum=MOMENTUM, epsilon=EPSILON, synchronized=synchronized)
         layer.build(case.shape)
-    given = [
+    arguments = [
         strategy.experimental_distribute_values_from_function(lambda context, value=value: tf.constant(value))
         for value in inputs_of(case)
     ]
     step = tf.function(lambda x, dy: strategy.run(training_step(layer), (x, dy)))
 
     def call():
-        return step(*given)
+        return step(*arguments)
 
-    call.facts = {"collectives per replica": collectives(step.get_concrete_function(*given)) // case.replicas}
+    call.facts = {"collectives per replica": collectives(step.get_concrete_function(*arguments)) // case.replicas}
     return call
 
 

@@ -22,12 +22,12 @@ def call_of(layer, case, variables=None):
     x, dy = (tf.constant(each, dtype) for each in inputs_of(case))
     if case.mode in {"training", "gradients"}:
         output = tf.identity if case.mode == "training" else tf.reduce_sum
-        step, given = training_step(layer, variables, output), (x, dy)
+        step, arguments = training_step(layer, variables, output), (x, dy)
     else:
         training = case.mode == "forward"
-        step, given = (lambda x: layer(x, training=training)), (x,)
+        step, arguments = (lambda x: layer(x, training=training)), (x,)
     step = compiled(step, case.how)
-    return lambda: step(*given)
+    return lambda: step(*arguments)
 
 
 def training_step(layer, variables=None, output=tf.identity):

@@ -96,13 +96,13 @@ def ratio_of(baseline: float, arm: float) -> float:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """A finished comparison.
+    """A finished comparison; `compare` and `read_comparison` return it.
 
-    Args:
-        recipe: What was compared.
-        data: The data, as `comparison.json` holds it.
+    Attributes:
+        recipe: The `Recipe`.
+        data: Dict of facts about the data: the shape and number of its examples, its classes.
         plan: The steps, the space, the pools of trials, the winners and the notes.
-        seeds: The runs with new seeds, for each arm and role.
+        seeds: Dict of the runs with new seeds, by a pair of arm and role.
         costs: The cost of a step of each arm.
     """
 

@@ -1,7 +1,6 @@
 """`compare`: runs what the plan asks for, one stored file per run, until nothing is missing."""
 
 import dataclasses
-import gc
 import json
 import math
 import os
@@ -36,7 +35,7 @@ def compare(
     resume: bool = False,
     watcher: Watcher | None = None,
 ) -> Comparison:
-    """Tunes every arm alike, runs the winners with new seeds, and measures what a step costs.
+    """Tunes every arm alike, runs the winners with new seeds, and measures the cost of a step.
 
     | in the folder | what it holds |
     | --- | --- |
@@ -50,17 +49,26 @@ def compare(
 
     Args:
         recipe: A `Recipe`.
-        out: The folder; `compare` creates it.
-        data_dir: Where tensorflow-datasets keeps its data sets; `None` for its default.
-        resume: Whether to continue the comparison that `out` holds.
-        watcher: A `bn_keras.lab.watcher.Watcher` that shows the progress; `None` shows nothing.
+        out: Str or path of the folder; `compare` creates it.
+        data_dir: Str or path of the directory of tensorflow-datasets; `None` for its default. Defaults to `None`.
+        resume: Bool, whether to continue the comparison that `out` holds. Defaults to `False`.
+        watcher: A `bn_keras.lab.watcher.Watcher` that shows the progress; `None` shows nothing. Defaults to `None`.
 
     Returns:
         The `Comparison`.
 
     Raises:
-        ResultsError: When `out` has results and `resume` is false, or when their recipe or data are others.
-        DataError, NetworkError: When the data or the network cannot be made.
+        ResultsError: If `out` has results and `resume` is false, or if their recipe or data differ.
+        DataError, NetworkError: If the data or the network cannot be made.
+
+    References:
+        `docs/protocol.md` has the protocol and its reasons.
+
+    >>> import tempfile
+    >>> from bn_keras.experiments import default_recipe
+    >>> recipe = default_recipe("mlp_sigmoid", width=0.1, steps=8, trials=1, seeds=1, extensions=0)
+    >>> compare(recipe, tempfile.mkdtemp()).arms
+    ('batch',)
     """
     watcher = watcher or Watcher()
     out = pathlib.Path(out).expanduser()
@@ -80,10 +88,19 @@ def compare(
 
 
 def read_comparison(out: str | os.PathLike) -> Comparison:
-    """The comparison that a folder holds.
+    """Reads the comparison that a folder holds.
+
+    Args:
+        out: Str or path of the folder.
+
+    Returns:
+        A `Comparison`.
 
     Raises:
-        ResultsError: When there is none, when runs are missing, or the cost of a step.
+        ResultsError: If the folder holds no comparison, or if runs or the cost of a step are missing.
+
+    >>> read_comparison("models/mlp_sigmoid/mnist").arms
+    ('batch',)
     """
     out = pathlib.Path(out)
     header = read_header(out)
@@ -228,8 +245,7 @@ class Work:
         name = str(dataclasses.replace(training, seed=0))
         if name not in self.trainers:
             self.trainers.clear()
-            keras.backend.clear_session()
-            gc.collect()
+            keras.backend.clear_session()  # it collects garbage too
             self.trainers[name] = Trainer(training, self.data)
         trainer = self.trainers[name]
         trainer.recipe = training

@@ -6,9 +6,10 @@ import inspect
 import json
 from collections.abc import Mapping
 
+from bn_keras.choices.fields import RecipeError, make_plain, require, require_in_ranges
+from bn_keras.choices.norm_text import text_of
+from bn_keras.choices.ranges import RANGES
 from bn_keras.experiments.comparison.space import Space, Trial
-from bn_keras.experiments.fields import RecipeError, is_int, is_real, make_plain, require, require_int, require_rate
-from bn_keras.experiments.norm_text import text_of
 from bn_keras.experiments.training_recipe import TrainingRecipe, training_recipe
 from bn_keras.models import preset
 from bn_keras.models.norms import KINDS, named_and_options
@@ -20,32 +21,36 @@ EVALUATIONS = 100
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One comparison of norms.
+    """The settings of one comparison of norms: what is compared, on what, and how much tuning every arm gets.
 
     Args:
-        preset: The network, one of `bn_keras.models.list_presets()`.
-        data: The name of a data set, as in `bn_keras.experiments.load`.
-        norms: The arms: `None`, which is the baseline, and one norm or more; each a name or a pair of a name and
-            options.
-        width: Multiplies the number of units or channels of the network's hidden layers.
-        image_size: Height and width that images are resized to; `None` for their own.
-        optimizer: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`.
-        batch_size: Examples per step.
-        learning_rates: The lowest and the highest learning rate of the search.
-        steps: Optimizer steps of each run, a multiple of `evaluate_every` and at least four times as many; doubled when
-            the baseline is not flat.
-        evaluate_every: Steps between two evaluations.
-        validation_examples: Training examples that are held out for tuning, targets and crossings.
-        norm_momentum: The `momentum` of moving averages, for the norms that have some. Keras' 0.99 needs hundreds of
-            steps to follow a network that learns quickly; 0.9 needs tens.
-        trials: Settings that are tried for each arm.
-        seeds: New seeds for each winner.
-        extensions: How many times the steps may be doubled, and how many times the space may be widened.
-        sketch: Whether the results are labelled as a sketch.
+        preset: Str, the network: one of `bn_keras.models.list_presets()`.
+        data: Str, the name of a data set, as in `bn_keras.experiments.load`.
+        norms: Tuple of the arms: `None`, which is the baseline, and one norm or more. Each is a name or a pair of a
+            name and a dict of options. Defaults to `(None, "batch")`.
+        width: Float that multiplies the number of units or channels of the network's hidden layers. Defaults to `1.0`.
+        image_size: Int, the height and width in pixels that images are resized to; `None` keeps their size. Defaults to
+            `None`.
+        optimizer: Str: `"sgd"`, `"momentum"` (SGD with momentum 0.9), `"adam"` or `"adamw"`. Defaults to `"momentum"`.
+        batch_size: Int, the examples per step. Defaults to `64`.
+        learning_rates: Tuple of two floats, the lowest and the highest learning rate of the search. Defaults to
+            `(0.001, 10.0)`.
+        steps: Int, the optimizer steps of each run: a multiple of `evaluate_every`, at least 4 times as many. They are
+            doubled while the baseline is not flat. Defaults to `1000`.
+        evaluate_every: Int, the steps between two evaluations. Defaults to `10`.
+        validation_examples: Int, how many training examples are held out for tuning, targets and crossings. Defaults to
+            `5000`.
+        norm_momentum: Float, the `momentum` of the norms that have moving averages. Keras' 0.99 needs hundreds of steps
+            to follow a network that learns quickly; 0.9 needs tens. Defaults to `0.9`.
+        trials: Int, how many settings are tried for each arm. Defaults to `16`.
+        seeds: Int, how many new seeds each winner runs with. Defaults to `10`.
+        extensions: Int, how many times the steps may be doubled, and how many times the space may be widened. Defaults
+            to `2`.
+        sketch: Bool, whether the results are labelled as a sketch. Defaults to `False`.
 
     Raises:
-        RecipeError: A `ValueError` that names the field, what was expected and what came.
-        ValueError, TypeError: For a norm that `bn_keras.models.norm` does not know.
+        RecipeError: A `ValueError` that names the field, the expected values and the received value.
+        ValueError, TypeError: If `bn_keras.models.norm` does not know a norm.
 
     >>> Recipe(preset="mlp_sigmoid", data="digits", validation_examples=300).arms
     ('none', 'batch')
@@ -76,20 +81,15 @@ class Recipe:
         pair = isinstance(rates, tuple) and len(rates) == 2
         require("learning_rates", pair, "a pair: the lowest and the highest learning rate of the search", rates)
         for rate in rates:
-            require_rate("learning_rates", rate)
+            require("learning_rates", rate in RANGES["learning_rate"], RANGES["learning_rate"].words, rate)
         require("learning_rates", rates[0] < rates[1], "a lower and a higher learning rate", rates)
-        momentum = self.norm_momentum
-        require("norm_momentum", is_real(momentum) and 0 <= momentum <= 1, "a number in [0, 1]", momentum)
-        for name, least in (("trials", 1), ("seeds", 1), ("extensions", 0), ("validation_examples", 1)):
-            require_int(self, name, least)
-        require("trials", self.trials <= 1024, "at most 1024", self.trials)
-        require("seeds", self.seeds <= 1000, "at most 1000", self.seeds)
+        require_in_ranges(
+            self, "norm_momentum", "trials", "seeds", "extensions", "steps", "evaluate_every", "validation_examples"
+        )
         require("sketch", isinstance(self.sketch, bool), "True or False", self.sketch)
-        if is_int(self.steps) and is_int(self.evaluate_every) and self.evaluate_every >= 1:
-            fits = self.steps % self.evaluate_every == 0 and self.steps >= 4 * self.evaluate_every
-            require(
-                "steps", fits, f"a multiple of evaluate_every={self.evaluate_every}, at least 4 of them", self.steps
-            )
+        every = self.evaluate_every
+        fits = self.steps % every == 0 and self.steps >= 4 * every
+        require("steps", fits, f"a multiple of evaluate_every={every}, at least 4 of them", self.steps)
         for arm in self.arms:
             self.training(arm, Trial(rates[0], 0.0, 0.0, 1.0), self.steps, TUNING_SEED)  # checks the rest
 
@@ -171,15 +171,21 @@ QUICK = {"trials": 4, "seeds": 3, "extensions": 0, "sketch": True}
 
 
 def default_recipe(preset: str, data: str = "digits", *, quick: bool = False, **changes) -> Recipe:
-    """The recipe of a preset's own, with any field changed.
+    """Returns the default recipe of a preset, with any field changed.
 
     A changed `steps` brings along an `evaluate_every` that divides it.
 
     Args:
-        preset: As in `Recipe`.
-        data: As in `Recipe`.
-        quick: Whether to make a sketch: four trials, three seeds and no extensions.
+        preset: Str, as in `Recipe`.
+        data: Str, as in `Recipe`. Defaults to `"digits"`.
+        quick: Bool, whether to make a sketch: four trials, three seeds and no extensions. Defaults to `False`.
         **changes: Other fields of `Recipe`.
+
+    Returns:
+        A `Recipe`.
+
+    Raises:
+        RecipeError: As `Recipe` does.
 
     >>> default_recipe("mlp_sigmoid", steps=500).evaluate_every
     5
@@ -189,7 +195,7 @@ def default_recipe(preset: str, data: str = "digits", *, quick: bool = False, **
         fields |= {"optimizer": "sgd", "batch_size": 60, "learning_rates": (0.01, 100.0), "steps": 3_000, "width": 1.0}
     fields |= (QUICK if quick else {}) | changes
     steps = fields["steps"]
-    if "evaluate_every" not in changes and is_int(steps) and steps >= 1:
+    if "evaluate_every" not in changes and steps in RANGES["steps"]:
         fields["evaluate_every"] = next(
             every for every in range(max(1, steps // EVALUATIONS), 0, -1) if steps % every == 0
         )

@@ -6,6 +6,7 @@ import statistics
 from bn_keras.experiments.comparison.analysis import Comparison, Speedup
 from bn_keras.experiments.comparison.plan import FASTEST, MOST_ACCURATE, SAME
 from bn_keras.experiments.comparison.recipe import BASELINE
+from bn_keras.lab.markdown import facts, size
 
 SPEED_COLUMNS = ("arm", "winner", "steps", "never", "fewer steps", "faster", "seconds", "less time")
 SETTING_COLUMNS = ("arm", "winner", "learning rate", "warm-up", "weight decay", "gain")
@@ -215,6 +216,53 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def summarize(comparison: Comparison) -> str:
-    """A comparison in a few lines: the target, a verdict for each arm, and the doubts."""
+    """States a comparison in a few lines: the target, a verdict for each arm, and the doubts.
+
+    Args:
+        comparison: A `Comparison`.
+
+    Returns:
+        Str of several lines.
+
+    >>> from bn_keras.experiments import read_comparison
+    >>> print(summarize(read_comparison("models/mlp_sigmoid/mnist")).splitlines()[0][:25])
+    mlp_sigmoid on mnist. Tar
+    """
     doubts = [f"Note: {note}" for note in notes(comparison)]
     return "\n".join([f"{title(comparison)}. {target_line(comparison)}", *verdicts(comparison), *doubts])
+
+
+def machine_text(provenance) -> str:
+    """Where and with what the cost was measured."""
+    machine, versions = facts(provenance["machine"]), facts(provenance["versions"])
+    return f"Machine: {machine}. Versions: {versions}. {provenance['started'][:10]}."
+
+
+def space_text(comparison: Comparison) -> str:
+    """The searched space, as widened."""
+    space = comparison.plan.space
+    parts = (
+        f"learning rate {space.learning_rate[0]:g} to {space.learning_rate[1]:g}",
+        f"gain {space.initial_gain[0]:g} to {space.initial_gain[1]:g}",
+        "warm-up " + ", ".join(f"{share:.0%}" for share in space.warmup),
+        "weight decay " + ", ".join(f"{decay:g}" for decay in space.weight_decay),
+    )
+    return "; ".join(parts)
+
+
+def data_text(comparison: Comparison) -> str:
+    """The data and its splits."""
+    data, held = comparison.data, comparison.recipe.validation_examples
+    return (
+        f"Data: {data['training_examples'] - held:,} training, {held:,} validation and {data['test_examples']:,} test "
+        f"examples of {size(data['input_shape'])}, {data['classes']} classes."
+    )
+
+
+def value_text(value: object) -> str:
+    """A field of a recipe."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(value_text, value))
+    if isinstance(value, dict):
+        return " ".join(f"{key}={each}" for key, each in value.items())
+    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)

@@ -5,9 +5,9 @@ import dataclasses
 import pathlib
 import shlex
 
+from bn_keras.choices.norm_text import text_of
 from bn_keras.experiments.comparison.compare import compare
 from bn_keras.experiments.comparison.recipe import Recipe, default_recipe
-from bn_keras.experiments.norm_text import text_of
 
 SMALL = {"width": 0.125, "batch_size": 32}
 GROUPS = ("group", {"groups": 4})

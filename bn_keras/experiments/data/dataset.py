@@ -2,14 +2,17 @@
 
 import dataclasses
 import functools
+import math
 
 import keras
 import numpy as np
 
 from bn_keras.experiments.data.arrays import ArraySplit
 from bn_keras.experiments.data.stream import StreamSplit
+from bn_keras.lab.extras import packages_of
 
 MOMENT_EXAMPLES = 2_048
+MOMENT_VALUES = 2**26  # that are squared at once, in float32
 MEMORY_LIMIT = 2**31
 
 
@@ -28,11 +31,15 @@ class Data:
             sequence of int32 tokens.
         train: The training examples: an `ArraySplit` or a `StreamSplit`.
         test: The test examples, in the same form.
-        summary: One sentence: examples, shape, classes, size, and why they are in memory or streamed; a str.
-        class_names: The names of the classes, or the characters of the tokens; strings in the order of the labels.
-        skipped: The files that `load` left out because they could not be decoded; paths below the data set's folder.
-        largest: The largest value that a pixel can have; an int.
+        summary: One sentence: examples, shape, classes, size, and why they are in memory or streamed; a str. Defaults
+            to `""`.
+        class_names: The names of the classes, or the characters of the tokens; strs in the order of the labels.
+            Defaults to `()`.
+        skipped: The files that `load` left out because they could not be decoded; paths below the data set's
+            folder. Defaults to `()`.
+        largest: The largest value that a pixel can have; an int. Defaults to `255`.
         validation: The examples that `with_validation` held out of the training examples; an `ArraySplit` or `None`.
+            Defaults to `None`.
     """
 
     name: str
@@ -121,12 +128,14 @@ class Data:
         return mean.astype(np.float32), deviation.astype(np.float32)
 
     def _images_to_count(self):
+        portion = max(1, MOMENT_VALUES // math.prod(self.input_shape))
         if self.train.inputs is not None:
-            for start in range(0, self.train.examples, MOMENT_EXAMPLES):
-                yield self.train.inputs[start : start + MOMENT_EXAMPLES]
+            portion = min(MOMENT_EXAMPLES, portion)
+            for start in range(0, self.train.examples, portion):
+                yield self.train.inputs[start : start + portion]
             return
         left = min(MOMENT_EXAMPLES, self.train.examples)
-        for images, _ in self.train.batches(min(64, left), seed=0):
+        for images, _ in self.train.batches(min(64, left, portion), seed=0):
             yield images.numpy()[:left]
             left -= len(images)
             if left <= 0:
@@ -154,7 +163,8 @@ def stratified(labels: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
 
     Where a class has a single example, no class has a fixed share.
     """
-    from sklearn.model_selection import train_test_split
+    with packages_of("lab"):
+        from sklearn.model_selection import train_test_split
 
     classes = None if np.unique(labels, return_counts=True)[1].min() == 1 else labels  # one example is in one part
     kept, out = train_test_split(np.arange(len(labels)), test_size=held, random_state=0, stratify=classes)
@@ -174,10 +184,10 @@ def described(
     """The sentence `summary`: `inputs` names what an example is, `size` counts the bytes of all."""
     limit = f"the limit of {mebibytes(memory_limit)}"
     place = f"held in memory, within {limit}" if size <= memory_limit else f"streamed, because it exceeds {limit}"
-    left_out = f"; {len(skipped):,} skipped: {shortened(skipped)}" if skipped else ""
+    omissions = f"; {len(skipped):,} skipped: {shortened(skipped)}" if skipped else ""
     return (
         f"{name}: {examples[0]:,} training and {examples[1]:,} test examples, each {inputs}; "
-        f"{mebibytes(size)}, {place}{left_out}."
+        f"{mebibytes(size)}, {place}{omissions}."
     )
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from bn_keras.experiments.data.dataset import DataError
+from bn_keras.lab.extras import packages_of
 from bn_keras.models.imagenet import reachable
 
 DIGITS = "digits"
@@ -14,7 +15,8 @@ PROBE_SECONDS = 2
 
 def prepared_builder(name: str, data_dir: str | os.PathLike | None):
     """The builder of a prepared set of tensorflow-datasets; `prepare` downloads what is missing."""
-    import tensorflow_datasets as tfds
+    with packages_of("lab"):
+        import tensorflow_datasets as tfds
 
     directory = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", tfds.core.constants.DATA_DIR))
     directory = directory.expanduser()
@@ -30,7 +32,8 @@ def prepared_builder(name: str, data_dir: str | os.PathLike | None):
 
 def prepare(name, directory):
     """Downloads a set, or says within a few seconds why it cannot."""
-    import tensorflow_datasets as tfds
+    with packages_of("lab"):
+        import tensorflow_datasets as tfds
 
     names = [DIGITS, *tfds.list_builders(with_community_datasets=False)]
     if name.split("/")[0] not in names:

@@ -10,9 +10,9 @@ def example_order(examples: int, batch_size: int, seed: int) -> Iterator[np.ndar
     """Batches of indices without end: one random order of all examples after the other.
 
     Args:
-        examples: The number of examples.
-        batch_size: Indices per batch.
-        seed: Seed of the orders; the batches are a function of the three arguments alone.
+        examples: Int, the number of examples.
+        batch_size: Int, the number of indices per batch.
+        seed: Int, the seed of the orders; the batches depend on the three arguments alone.
 
     Returns:
         An iterator over int32 arrays `(batch_size,)`.

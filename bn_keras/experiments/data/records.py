@@ -12,6 +12,7 @@ from bn_keras.experiments.data.download import prepared_builder
 from bn_keras.experiments.data.images import resized
 from bn_keras.experiments.data.stream import StreamSplit, held_in_memory
 from bn_keras.experiments.data.text import tokens_of
+from bn_keras.lab.extras import packages_of
 
 SHUFFLE_BUFFER = 10_000
 
@@ -42,7 +43,8 @@ class Records:
 
     def stored(self) -> tf.data.Dataset:
         """The undecoded records in stored order, which is the same on every machine."""
-        import tensorflow_datasets as tfds
+        with packages_of("lab"):
+            import tensorflow_datasets as tfds
 
         return self.builder.as_dataset(
             split=self.split,

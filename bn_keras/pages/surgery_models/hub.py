@@ -2,12 +2,15 @@
 
 import functools
 
+from bn_keras.lab.extras import packages_of
+
 
 def hub(name, **settings):
     """A function that imports KerasHub and builds its model `name`; each `Part` in the settings is built first."""
 
     def build():
-        import keras_hub
+        with packages_of("dev"):
+            import keras_hub
 
         made = {key: value() if isinstance(value, Part) else value for key, value in settings.items()}
         return getattr(keras_hub.models, name)(**made)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bn_keras.lab.extras import packages_of
 from bn_keras.pages.surgery_models.entry import BATCH, Entry, images, tokens
 from bn_keras.pages.surgery_models.hub import Part, hub
 
@@ -188,7 +189,8 @@ IMAGE_MODELS = {
 
 
 def clip():
-    import keras_hub
+    with packages_of("dev"):
+        import keras_hub
 
     vision = keras_hub.models.CLIPVisionEncoder(8, 16, 1, 2, 16, image_shape=(16, 16, 3), name="vision_encoder")
     text = keras_hub.models.CLIPTextEncoder(10, 16, 16, 1, 2, 16, max_sequence_length=6, name="text_encoder")
@@ -200,7 +202,8 @@ def image_and_text(random):
 
 
 def sam():
-    import keras_hub
+    with packages_of("dev"):
+        import keras_hub
 
     prompts = keras_hub.layers.SAMPromptEncoder(
         hidden_size=8, image_embedding_size=(2, 2), input_image_size=(16, 16), mask_in_channels=4

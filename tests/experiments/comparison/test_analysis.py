@@ -166,6 +166,7 @@ def test_identical_seeds_have_an_interval_without_width():
     assert (found.low, found.ratio, found.high) == pytest.approx((3, 3, 3))
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_ratio_about_as_often_as_it_says(random):
     """Crossings are log-normal around 200 and 100 steps, and all runs end at the same accuracy."""
 

@@ -50,6 +50,7 @@ def whole(tmp_path_factory):
     return out, compare(TINY, out, watcher=watcher), watcher
 
 
+@pytest.mark.slow
 def test_a_comparison_holds_every_run_and_what_made_them(whole):
     out, found, _ = whole
     assert {path.name for path in out.iterdir()} == {"comparison.json", "runs", "costs.json"}
@@ -97,6 +98,7 @@ def test_a_finished_comparison_is_read_and_not_run(whole, monkeypatch):
     assert again.speedup("batch") == found.speedup("batch")
 
 
+@pytest.mark.slow
 def test_an_interruption_in_any_stage_keeps_what_is_finished_and_resumes_to_the_same(whole, tmp_path):
     out, found, _ = whole
     count = len(found.plan.jobs)
@@ -121,6 +123,7 @@ def test_an_interruption_in_any_stage_keeps_what_is_finished_and_resumes_to_the_
     assert (tmp_path / "costs.json").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_runs_and_make_each_once(whole, tmp_path):
     arguments = ["-m", "tests.experiments.comparison.tiny", str(tmp_path)]
     made = results_of([start(arguments), start(arguments)], seconds=180)
@@ -148,6 +151,7 @@ def test_two_processes_that_write_the_same_file_do_not_mix(tmp_path, monkeypatch
     assert [each.name for each in tmp_path.iterdir()] == ["costs.json"]
 
 
+@pytest.mark.slow
 def test_runs_of_another_machine_can_be_copied_in(whole, tmp_path):
     (tmp_path / "runs").mkdir()
     for path in (whole[0] / "runs").iterdir():
@@ -237,6 +241,7 @@ def test_a_stored_comparison_reads_back_as_it_was(tmp_path):
     assert (found.recipe, found.data, found.target) == (kept.recipe, kept.data, kept.target)
 
 
+@pytest.mark.slow
 def test_tuning_never_sees_the_test_images(whole, tmp_path, monkeypatch):
     """The test images are replaced by black ones, and the tuning comes out as before."""
     digits = load("digits")

@@ -35,6 +35,7 @@ def few_levels(monkeypatch):
     monkeypatch.setattr(figure_targets, "LEVELS", 8)
 
 
+@pytest.mark.slow
 def test_draw_writes_the_same_bytes_again_and_others_for_another_comparison(tmp_path):
     drawn = comparison(**SMALL)
     first = draw(drawn, tmp_path / "new" / "folder")
@@ -171,3 +172,10 @@ def test_words_of_long_arms_are_not_cut_off(name):
 
 def test_an_arm_keeps_its_style_beside_other_arms():
     assert styles_of(["none", "batch"])["batch"] == styles_of(["none", "layer", "batch"])["batch"]
+
+
+@pytest.mark.parametrize("suffixes", [".svg", ("svg",), [".pdf"]])
+def test_an_unknown_format_is_refused(tmp_path, suffixes):
+    with pytest.raises(ValueError, match=r"`suffixes` must be a tuple of \"\.svg\" and \"\.png\"\. Received"):
+        draw(comparison(**SMALL), tmp_path / "pictures", suffixes)
+    assert not (tmp_path / "pictures").exists()

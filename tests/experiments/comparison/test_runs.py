@@ -177,6 +177,7 @@ def aged(path, seconds):
     os.utime(path, (moment, moment))
 
 
+@pytest.mark.slow
 def test_the_claim_of_a_killed_process_is_taken_over(claim):
     script = f"import time; from pathlib import Path; from {Claim.__module__} import Claim\n"
     script += f"assert Claim(Path({str(claim.path)!r})).take(); print('taken', flush=True); time.sleep(100)"

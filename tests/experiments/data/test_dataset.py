@@ -66,11 +66,11 @@ def test_digits_are_resized_on_request():
     [
         ("foldr:x", {}, "Unknown data set 'foldr:x'. Expected 'digits', 'folder:PATH', 'text:PATH'"),
         ("folder:", {}, "Unknown data set 'folder:'"),
-        ("digits", {"image_size": 0}, "`image_size` must be an int ≥ 1 or a pair .* Received: 0"),
+        ("digits", {"image_size": 0}, "`image_size` must be an int in .* or a pair .* Received: 0"),
         ("digits", {"image_size": (1, 2, 3)}, "Received: \\(1, 2, 3\\)"),
         ("digits", {"image_size": "8"}, "Received: '8'"),
         ("digits", {"memory_limit": -1}, "`memory_limit` must be a number of bytes ≥ 0 for 'digits'. Received: -1"),
-        ("digits", {"memory_limit": 10}, "`memory_limit` is too small for 'digits', which is not streamed"),
+        ("digits", {"memory_limit": 10}, "'digits' is not streamed: images of 8×8×1 take .* more than `memory_limit`"),
         ("text:x", {"image_size": 8}, "`image_size` is for images, and 'text:x' is text. Received: 8"),
     ],
 )
