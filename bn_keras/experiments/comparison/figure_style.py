@@ -207,8 +207,20 @@ def height_of(place: int, places: Collection) -> float:
 
 
 def wrapped(text: str, letters: int) -> str:
-    """Text in lines of a number of letters."""
-    return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, letters))
+    """Text in lines of at most so many letters, about equally long.
+
+    >>> wrapped("vgg_small on mnist: one trial is enough", 30)
+    'vgg_small on mnist:\\none trial is enough'
+    """
+    return "\n".join(line for part in text.split("\n") for line in balanced(part, letters))
+
+
+def balanced(text: str, letters: int) -> list[str]:
+    """As few lines as `letters` allows, without a short last one."""
+    lines = textwrap.wrap(text, letters)
+    while letters > 1 and len(narrower := textwrap.wrap(text, letters - 1)) == len(lines):
+        lines, letters = narrower, letters - 1
+    return lines
 
 
 def logit(accuracy: float) -> float:
