@@ -46,6 +46,22 @@ def to_html(page: Page) -> str:
     return template.render(page=page, new_id=new_id, svg_of=svg_of, kind_of=kind_of)
 
 
+def with_code(text: object) -> markupsafe.Markup:
+    """Text whose words in backticks are code.
+
+    >>> with_code("`batch` < `none`")
+    Markup('<code>batch</code> &lt; <code>none</code>')
+    """
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:
+        return markupsafe.escape(text)
+    kinds = itertools.cycle((markupsafe.escape, markupsafe.Markup("<code>{}</code>").format))
+    return markupsafe.Markup("").join(kind(part) for kind, part in zip(kinds, parts, strict=False))
+
+
 def kind_of(part: object) -> str:
     """The name of the class of a part, by which the template tells parts apart."""
     return type(part).__name__
+
+
+ENVIRONMENT.filters["code"] = with_code
