@@ -66,7 +66,7 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
 
     Without an ID, the command tests all claims. Each claim has a rule that turns the measurements into a verdict:
     holds, holds under conditions, or does not hold here. The command stores the measurements of C8 in DIR/C8.json, and
-    draws DIR/C8.svg and DIR/C8.png. All claims together make the page DIR/index.html.
+    draws DIR/C8.svg and DIR/C8.png. All finished claims in DIR make the page DIR/index.html.
     """
     if quick and images:
         raise click.UsageError("--images is for the full form. Leave out --images or --quick.")
@@ -75,6 +75,7 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
         from bn_keras.experiments.claims import catalog
         from bn_keras.experiments.claims.claim import Form
         from bn_keras.experiments.claims.page import write_page
+        from bn_keras.experiments.claims.stored import finished_in
         from bn_keras.lab.machine import cores
 
         claims_by_id = {claim.id: claim for claim in map(catalog.claim_named, ids)}
@@ -94,7 +95,7 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
         )
         show(chosen, results)
         paths = [path for claim in chosen for path in draw(claim, results[claim.id])]
-        page = write_page([(claim, results[claim.id]) for claim in chosen], out)
+        page = write_page(finished_in(pathlib.Path(out), catalog.all_claims(), form), out)
     pictures = [f"  {path}" for path in paths if path.suffix == ".png"]
     click.echo("\n" + "\n".join(["Pictures:", *pictures, "Page:", f"  {page}"]))
 

@@ -64,6 +64,19 @@ def test_all_claims_are_measured_judged_and_drawn(two_claims, tmp_path):
     assert "drawn from C8.json, sha256 " in (tmp_path / "out" / "C8.svg").read_text(encoding="utf-8")
 
 
+def test_the_page_has_all_claims_that_are_finished_in_this_form(two_claims, tmp_path):
+    def sections():
+        return re.findall(r'<section id="(c\d)"', (tmp_path / "index.html").read_text(encoding="utf-8"))
+
+    assert typed("claims", "C9", "--quick", "--out", tmp_path)[0] == 0
+    assert sections() == ["c9"]
+    assert typed("claims", "C8", "--quick", "--out", tmp_path)[0] == 0
+    assert sections() == ["c8", "c9"]
+    (tmp_path / "C8.json").unlink()
+    assert typed("claims", "C8", "--images", "mine", "--jobs", "1", "--out", tmp_path)[0] == 0
+    assert sections() == ["c8"]
+
+
 def test_results_are_not_overwritten_and_resume_continues(two_claims, tmp_path):
     again = ("claims", "C8", "c8", "--images", "mine", "--jobs", "1", "--out", tmp_path)
     assert typed(*again)[0] == 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from bn_keras.experiments.claims.catalog import claim_named
 from bn_keras.experiments.claims.claim import Cell, Claim, Finding, Form, Found, Values, key_of, plain
@@ -121,6 +122,13 @@ def read_claim(claim: Claim, folder: pathlib.Path) -> Stored:
             "--resume`."
         )
     return stored
+
+
+def finished_in(folder: pathlib.Path, claims: Sequence[Claim], form: Form) -> list[tuple[Claim, Stored]]:
+    """Those of some claims whose measurements in a form are complete in a folder."""
+    paths = [(claim, path_of(claim, folder)) for claim in claims]
+    found = [(claim, Stored(path, FILE.read(path))) for claim, path in paths if path.exists()]
+    return [(claim, stored) for claim, stored in found if stored.form == form and not claim.missing(form, stored.found)]
 
 
 def read_shipped(name: str) -> tuple[Claim, Stored]:
