@@ -95,7 +95,7 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
         )
         show(chosen, results)
         paths = [path for claim in chosen for path in draw(claim, results[claim.id])]
-        page = write_page(finished_in(pathlib.Path(out), catalog.all_claims(), form), out)
+        page = write_page(finished_in(pathlib.Path(out).expanduser(), catalog.all_claims(), form), out)
     pictures = [f"  {path}" for path in paths if path.suffix == ".png"]
     click.echo("\n" + "\n".join(["Pictures:", *pictures, "Page:", f"  {page}"]))
 

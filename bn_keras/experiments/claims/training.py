@@ -22,7 +22,7 @@ def trainer_of(recipe: TrainingRecipe, data: Data, make_network: Callable = buil
     key = str((same, data.name, data.input_shape, examples_of(data), make_network))
     if key not in last_trainer:
         last_trainer.clear()
-        keras.backend.clear_session()  # it collects garbage too
+        keras.backend.clear_session()  # Keras collects garbage here
         last_trainer[key] = Trainer(recipe, data, make_network=make_network)
     trainer = last_trainer[key]
     trainer.recipe = recipe

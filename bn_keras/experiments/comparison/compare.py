@@ -245,7 +245,7 @@ class Work:
         name = str(dataclasses.replace(training, seed=0))
         if name not in self.trainers:
             self.trainers.clear()
-            keras.backend.clear_session()  # it collects garbage too
+            keras.backend.clear_session()  # Keras collects garbage here
             self.trainers[name] = Trainer(training, self.data)
         trainer = self.trainers[name]
         trainer.recipe = training
