@@ -109,7 +109,7 @@ class Tuning:
             if role in own_roles(arm):
                 for field, end in self.space.edges_of(trial):
                     if not self.rivalled(arm, role, field, end):
-                        ends.setdefault((field, end), []).append(f"{arm}, {role}")
+                        ends.setdefault((field, end), []).append(f"{arm} {role}")
         self.notes.pop("edge", None)
         if not ends:
             return False

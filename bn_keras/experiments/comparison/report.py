@@ -3,6 +3,7 @@
 import math
 import statistics
 
+from bn_keras.choices.norm_text import text_of
 from bn_keras.experiments.comparison.analysis import Comparison, Speedup
 from bn_keras.experiments.comparison.plan import FASTEST, MOST_ACCURATE, SAME
 from bn_keras.experiments.comparison.recipe import BASELINE
@@ -89,8 +90,12 @@ def interval(speedup: Speedup) -> str:
 
 
 def gain(speedup: Speedup) -> str:
-    """A ratio with its interval."""
-    return "–" if speedup.guessed else f"{times(speedup.ratio)} ({interval(speedup)})"
+    """A ratio with its interval; an arm that misses in every resample has none."""
+    if speedup.guessed:
+        return "–"
+    ratio = times(speedup.ratio)
+    never = ratio in ("misses", "neither gets there", "∞") and speedup.low == speedup.high
+    return ratio if never else f"{ratio} ({interval(speedup)})"
 
 
 def less_time(speedup: Speedup) -> str:
@@ -262,7 +267,6 @@ def data_text(comparison: Comparison) -> str:
 def value_text(value: object) -> str:
     """A field of a recipe."""
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(value_text, value))
-    if isinstance(value, dict):
-        return " ".join(f"{key}={each}" for key, each in value.items())
+        is_norm = len(value) == 2 and isinstance(value[1], dict)
+        return text_of(value) if is_norm else ", ".join(map(value_text, value))
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)

@@ -111,6 +111,12 @@ def test_an_interval_has_both_ends(low, high, words):
     assert report.interval(dataclasses.replace(BY_HAND.speedup("batch"), low=low, high=high)) == words
 
 
+@pytest.mark.parametrize(("low", "high", "words"), [(0, 0, "misses"), (0, 1.5, "misses (0–1.50×)"), (1, 1, "misses")])
+def test_an_arm_that_always_misses_has_no_interval(low, high, words):
+    speedup = dataclasses.replace(BY_HAND.speedup("batch"), crossings=(INFINITY,) * 3, low=low, high=high)
+    assert report.gain(speedup) == words
+
+
 @pytest.mark.parametrize(("columns", "rows"), TABLES, ids=[rows.__name__ for _, rows in TABLES])
 def test_every_row_has_a_cell_for_each_column(several, columns, rows):
     found = rows(several)
