@@ -252,7 +252,7 @@ class Work:
         recipes = {
             arm: self.recipe.training(arm, found.winners[arm, "same"], found.steps, 1) for arm in self.recipe.arms
         }
-        write_costs(self.out, measure_costs(recipes, self.data, self.watcher))
+        write_costs(self.out, measure_costs(recipes, self.data, self.watcher, sketch=self.recipe.sketch))
 
 
 def one_run(trainer: Trainer, job: Job, watch) -> Run:
