@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.cases import CASES, DISTINCT
+from tests.conformance.cases import CASES, DISTINCT, FIRST, MAIN
 from tests.conformance.steps import ready
 from tests.conformance.test_second_derivatives import DELTA, DIFFERENTIABLE
+from tests.exhaustive import marked
 from tests.layers.test_batch_norm import close
 
 MODES = [(case, training) for case in CASES for training in (True, False) if training or case.statistics]
@@ -61,7 +62,10 @@ def setting(case, training, random, dtype="float64"):
 
 @pytest.mark.parametrize(
     ("case", "training", "op_by_op"),
-    [(*mode, False) for mode in MODES] + [(*mode, True) for mode in DISTINCT_MODES],
+    marked(
+        [(*mode, False) for mode in MODES] + [(*mode, True) for mode in DISTINCT_MODES],
+        lambda case, training, op_by_op: case in (FIRST if op_by_op else MAIN),
+    ),
     ids=str,
 )
 def test_it_is_the_transpose_of_reverse_mode(random, case, training, op_by_op):
@@ -79,7 +83,10 @@ def test_it_is_the_transpose_of_reverse_mode(random, case, training, op_by_op):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("traced", "case", "training"),
-    [(traced, *mode) for traced in (False, True) for mode in DISTINCT_MODES if traced or mode[0].name not in LONG],
+    marked(
+        [(traced, *mode) for traced in (False, True) for mode in DISTINCT_MODES if traced or mode[0].name not in LONG],
+        lambda traced, case, training: case in FIRST or traced,
+    ),
     ids=str,
 )
 def test_over_a_gradient(random, case, training, traced):
