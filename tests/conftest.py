@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(config, items):
         (others if left_out else chosen).append(item)
         seen.add(function)
     config.hook.pytest_deselected(items=others)
-    items[:] = chosen
+    slow_files = {item.path for item in chosen if item.get_closest_marker("slow")}
+    items[:] = sorted(chosen, key=lambda item: item.path not in slow_files)  # quick files fill up the cores at the end
 
 
 def pytest_collection_finish():

@@ -15,6 +15,8 @@ from tests.properties.running import built, eagerly, step
 from tests.properties.sizes import sizes_of_inference
 from tests.properties.tolerances import check
 
+pytestmark = pytest.mark.slow
+
 COMPILED_SHAPES = [((5, 3), -1), ((4, 1, 6), 1), ((3, 2, 4, 2), [-1, 1]), ((2, 3, 2, 1, 4), 4)]
 
 every_dtype = pytest.mark.parametrize("dtype", strategies.DTYPES)

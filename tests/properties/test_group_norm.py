@@ -13,6 +13,8 @@ from tests.properties.running import built, eagerly, step
 from tests.properties.sizes import features_truth
 from tests.properties.tolerances import check
 
+pytestmark = pytest.mark.slow
+
 every_dtype = pytest.mark.parametrize("dtype", strategies.DTYPES)
 
 
