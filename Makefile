@@ -10,7 +10,7 @@ NOTEBOOKS ?= on
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help demo test test-fast check bench accuracy folding recalibration serving surgery replicas throughput weights zoo claims docs notebooks test-oldest clean
+.PHONY: help demo test test-exhaustive test-fast check bench accuracy folding recalibration serving surgery replicas throughput weights zoo claims docs notebooks test-oldest clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,13 +19,17 @@ demo: $(VENV)/.lab  ## sketch what batch norm does to two networks on real digit
 	$(BIN)/bn-keras compare inception_small --quick --seeds 5 --steps 600 --out demo/inception_small --resume
 	$(BIN)/bn-keras compare mlp_sigmoid --quick --seeds 5 --steps 1000 --out demo/mlp_sigmoid --resume
 
-# Each test file runs in one process, because its tests share slow set-up. Random cases are counted over all files.
+# Each test file runs in one process, because its tests share slow set-up and count their random cases. The files run in
+# the order of tests/conftest.py.
+in_parallel := --numprocesses auto --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
-	$(BIN)/pytest --numprocesses auto --dist loadfile --ignore tests/properties
-	$(BIN)/pytest tests/properties
+	$(BIN)/pytest $(in_parallel)
+
+test-exhaustive: $(VENV)/.dev  ## all tests, with the cases that repeat others in every line of code
+	$(BIN)/pytest --exhaustive $(in_parallel)
 
 test-fast: $(VENV)/.dev  ## the first case of each quick test, while you edit
-	$(BIN)/pytest --fast --numprocesses auto --dist loadfile --ignore tests/properties
+	$(BIN)/pytest --fast $(in_parallel)
 
 check: $(VENV)/.dev  ## style and types, without changing anything
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -20,25 +21,49 @@ collect_ignore = ["drop_in.py", "typing_example.py"]
 
 def pytest_addoption(parser):
     parser.addoption("--fast", action="store_true", help="run the first case of each test, and no test marked slow")
+    parser.addoption("--exhaustive", action="store_true", help="run the cases marked exhaustive too")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--fast"):
-        return
-    first, others, seen = [], [], set()
+    fast, exhaustive = config.getoption("--fast"), config.getoption("--exhaustive")
+    chosen, others, seen = [], [], set()
     for item in items:
         function = item.nodeid.partition("[")[0]
-        chosen = function not in seen and not item.get_closest_marker("slow")
-        (first if chosen else others).append(item)
+        left_out = not exhaustive and item.get_closest_marker("exhaustive")
+        left_out = left_out or (fast and (function in seen or item.get_closest_marker("slow")))
+        (others if left_out else chosen).append(item)
         seen.add(function)
     config.hook.pytest_deselected(items=others)
-    items[:] = first
+    slow_files = {item.path for item in chosen if item.get_closest_marker("slow")}
+    items[:] = sorted(chosen, key=lambda item: item.path not in slow_files)  # quick files fill up the cores at the end
 
 
 def pytest_collection_finish():
     """The modules of TensorFlow are half a million objects: no garbage collection has to look at them again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def modules_are_frozen():
+    """What the tests of a module leave behind, such as functions that TensorFlow keeps, is not looked at either."""
+    from bn_keras.ops import traces
+
+    yield
+    traces.forget()
+    keras.backend.clear_session()
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def step_costs_are_measured_in_no_time():
+    """A comparison measures the cost of a step for seconds per arm otherwise."""
+    step_cost = sys.modules.get("bn_keras.experiments.comparison.step_cost")  # the tests of layers do not import it
+    with pytest.MonkeyPatch.context() as patch:
+        if step_cost:
+            patch.setattr(step_cost, "TURN_SECONDS", 0.001)
+        yield
 
 
 @pytest.fixture
@@ -72,10 +97,12 @@ def collected():
 
 
 @pytest.fixture(autouse=True)
-def doctest_names(doctest_namespace):
+def doctest_names(doctest_namespace, request):
     import tensorflow as tf
 
     doctest_namespace.update(keras=keras, np=np, tf=tf)
+    if isinstance(request.node, pytest.DoctestItem):
+        request.getfixturevalue("forked_exports")
 
 
 @pytest.fixture(params=["single ops", "kernel", "xla"])
@@ -96,6 +123,6 @@ def forked_exports(monkeypatch):
     from bn_keras.export import process
     from tests.forking import Forked
 
-    if hasattr(os, "fork"):
+    if sys.platform == "linux":
         names = vars(process.subprocess) | {"Popen": Forked}
         monkeypatch.setattr(process, "subprocess", types.SimpleNamespace(**names))

@@ -1,7 +1,12 @@
-"""Scripts that tests run in processes of their own, which print `RESULT` and a line of JSON last; free ports."""
+"""Scripts that tests run in processes of their own, which print `RESULT` and a line of JSON last; free ports.
+
+On Linux a process is forked from one that has imported TensorFlow. `new=True` starts a new interpreter instead: for
+tests of imports and of what is printed meanwhile, and for tests that read the output while the process runs.
+"""
 
 import contextlib
 import json
+import os
 import pathlib
 import socket
 import subprocess
@@ -10,6 +15,8 @@ import threading
 import time
 
 import pytest
+
+from tests.forking import Forked
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -24,19 +31,32 @@ def free_ports(count):
     return ports
 
 
-def start(arguments, cwd=ROOT, **settings):
-    return subprocess.Popen(
-        [sys.executable, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
-    )
+def start(arguments, cwd=ROOT, *, new=False, env=None):
+    """Starts Python with arguments; returns a `subprocess.Popen`, or a `Forked` that stands in for it."""
+    kind = subprocess.Popen if new or sys.platform != "linux" or is_read_by_imports(env) else Forked
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return kind([sys.executable, *map(str, arguments)], cwd=cwd, env=env, text=True, **pipes)
 
 
-def run_process(command, seconds=300, **settings):
+def is_read_by_imports(environment):
+    """Whether an environment has settings of its own that are read while TensorFlow and Keras are imported."""
+    names = set() if environment is None else environment.keys() | os.environ.keys()
+    changed = {name for name in names if environment.get(name) != os.environ.get(name)}
+    prefixes = ("TF_", "XLA_", "KERAS_", "CUDA_", "OMP_")
+    return any(name.startswith(prefixes) for name in changed - {"TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL"})
+
+
+def run_process(command, seconds=300, *, cwd=None, new=False, env=None):
     """As `subprocess.run` with captured text; a process that takes longer is ended, and its output is shown."""
+    assert command[0] == sys.executable
+    process = start(command[1:], cwd, new=new, env=env)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, **settings)
-    except subprocess.TimeoutExpired as late:
-        said = [(each or b"").decode(errors="replace")[-3000:] for each in (late.stdout, late.stderr)]
+        said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said = [each[-3000:] for each in process.communicate()]
         pytest.fail(f"not done after {seconds} s: {command}\n{said[0]}\n{said[1]}")
+    return subprocess.CompletedProcess(command, process.returncode, *said)
 
 
 @contextlib.contextmanager
@@ -74,8 +94,8 @@ def results_of(processes, seconds):
     return [json.loads(lines[-1].removeprefix("RESULT ")) for lines in found]
 
 
-def result_of(*arguments, cwd=ROOT, seconds=180):
-    return results_of([start(arguments, cwd)], seconds)[0]
+def result_of(*arguments, cwd=ROOT, seconds=180, new=False):
+    return results_of([start(arguments, cwd, new=new)], seconds)[0]
 
 
 def script_result(module, *arguments):

@@ -25,7 +25,7 @@ def passed(tmp_path_factory):
     paths = [path for name in AT_LEAST if (path := FOLDER / f"{name}_test.py").exists()]
     folder = tmp_path_factory.mktemp("keras")
     options = ["-v", "-p", "tests.drop_in", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder]
-    done = run_process([sys.executable, "-m", "pytest", *options, "-k", LEFT_OUT, *paths], cwd=ROOT)
+    done = run_process([sys.executable, "-m", "pytest", *options, "-k", LEFT_OUT, *paths], cwd=ROOT, new=True)
     classes = re.findall(r"::(\w+)Test::\S+ PASSED", done.stdout)
     return collections.Counter(map(str.lower, classes)), done
 

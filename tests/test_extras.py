@@ -137,7 +137,7 @@ def test_a_module_without_its_package_names_the_extra():
     assert {"matplotlib", "scipy", "jinja2"} <= set(packages)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", IMPORT_ALL, json.dumps([packages, modules])]
-    done = run_process(command, cwd=ROOT, env=environment)
+    done = run_process(command, cwd=ROOT, env=environment, new=True)
     assert done.returncode == 0, done.stderr
     errors = json.loads(done.stdout.splitlines()[-1])
     assert {package for package, *_ in errors} == set(packages), "every package is needed somewhere"

@@ -41,9 +41,8 @@ def distributions(tmp_path_factory):
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, copy)
     command = [sys.executable, "-W", "error", "-c", SOURCE_THEN_WHEEL, out, unpacked]
-    done = run_process(
-        list(map(str, command)), cwd=copy, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = run_process(command, cwd=copy, env=environment, new=True)
     assert done.returncode == 0, done.stderr[-3000:]
     (source,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
     root = source.name.removesuffix(".tar.gz")

@@ -26,7 +26,9 @@ def test_mypy_sees_the_types_of_the_public_api(tmp_path):
     """One run checks the package as `make check` does, and the example as a user does."""
     options = ["--cache-dir", str(tmp_path), "--config-file", str(ROOT / "pyproject.toml")]
     packages = [f"--package=bn_keras.{part}" for part in ("layers", "ops", "surgery", "export", "models")]
-    done = run_process([sys.executable, "-m", "mypy", *options, *packages, "--module=tests.typing_example"], cwd=ROOT)
+    done = run_process(
+        [sys.executable, "-m", "mypy", *options, *packages, "--module=tests.typing_example"], cwd=ROOT, new=True
+    )
     found = re.findall(r"^(\S+):(\d+): error: .*\[([\w-]+)\]$", done.stdout, re.MULTILINE)
     assert found, done.stdout + done.stderr
     in_example = {(int(line), code) for path, line, code in found if path.endswith(EXAMPLE.name)}

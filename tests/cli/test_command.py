@@ -24,7 +24,7 @@ def without(hidden, code, *arguments, cwd=ROOT):
     """Runs code in a new process that cannot import the hidden packages: its exit code, output and errors."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", HIDE.format(hidden=[*hidden]) + code, *map(str, arguments)]
-    done = run_process(command, cwd=cwd, env=environment)
+    done = run_process(command, cwd=cwd, env=environment, new=True)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from bn_keras import experiments
 from bn_keras.cli.compare import compare
-from bn_keras.experiments.comparison import step_cost
 from tests.cli.runner import typed
 from tests.experiments.comparison import made_up
 
@@ -29,9 +28,7 @@ def words_of(printed):
 @pytest.fixture(scope="module")
 def comparison_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_cost, "TURN_SECONDS", 0.001)
-        return out, *typed("compare", "mlp_sigmoid", "--quick", "--trials", "1", "--out", out, *TINY)
+    return out, *typed("compare", "mlp_sigmoid", "--quick", "--trials", "1", "--out", out, *TINY)
 
 
 def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(comparison_run):

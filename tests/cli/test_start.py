@@ -57,7 +57,8 @@ print(json.dumps([codes, loaded]))
 def run(*command, **environment):
     """Runs Python in a new process."""
     variables = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    return run_process([sys.executable, *command], cwd=ROOT, env=variables | {"PYTHONPATH": str(ROOT)} | environment)
+    variables |= {"PYTHONPATH": str(ROOT)} | environment
+    return run_process([sys.executable, *command], cwd=ROOT, env=variables, new=True)
 
 
 @pytest.mark.parametrize(("commands", "code"), [(HELPS, 0), (USAGE_ERRORS, 2)], ids=["help", "usage errors"])

@@ -17,6 +17,7 @@ from bn_keras import (
     RMSNorm,
     SyncBatchNorm,
 )
+from tests.exhaustive import marked
 
 LARGE = (256, 4, 4, 16)  # 65,536 elements: from here on batch norm takes TensorFlow's kernel by itself
 
@@ -110,9 +111,17 @@ CASES = [
     per_example("rms_two_axes", RMSNorm, variant=True, axis=[1, 2]),
 ]
 DISTINCT = [case for case in CASES if not case.variant]
+# The variants that reach lines of a layer that no other case reaches. `--exhaustive` runs the other variants too.
+MAIN_VARIANTS = {
+    "batch_renorm_clipped", "batch_without_scale", "batch_large", "decorrelated_groups", "layer_two_axes",
+    "layer_without_offset", "group_channels_first",
+}  # fmt: skip
+MAIN = [case for case in CASES if not case.variant or case.name in MAIN_VARIANTS]
+FIRST = list({case.layer: case for case in reversed(CASES)}.values())  # the first case of each layer
 WITH_STATISTICS = [case for case in CASES if case.statistics]
 WITH_MASK = [case for case in CASES if case.mask]
 
 
 def every(cases):
-    return pytest.mark.parametrize("case", cases, ids=str)
+    """Runs a test with each case; those that are not in `MAIN` are marked `exhaustive`."""
+    return pytest.mark.parametrize("case", marked(cases, MAIN.__contains__), ids=str)

@@ -1,13 +1,16 @@
 """Eager, `tf.function` and XLA: the same numbers, and no trace too many."""
 
+import itertools
+
 import pytest
 import tensorflow as tf
 
 from bn_keras import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from bn_keras.ops import traces
 from bn_keras.ops.kernels import xla
-from tests.conformance.cases import CASES, DISTINCT, every
+from tests.conformance.cases import CASES, DISTINCT, FIRST, MAIN, every
 from tests.conformance.steps import all_close, data, outcome, ready
+from tests.exhaustive import marked
 
 
 @every(CASES)
@@ -28,9 +31,16 @@ def test_one_trace_per_shape_and_mode(random, case):
     assert traces.count() == first
 
 
-@every(DISTINCT)
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def is_main_mode(case, training, jit_compile):
+    """Training by XLA for all; inference is one expression, and graphs run the ops that XLA compiles."""
+    return case in FIRST or (training and jit_compile)
+
+
+@pytest.mark.parametrize(
+    ("case", "training", "jit_compile"),
+    marked(list(itertools.product(DISTINCT, [True, False], [False, True])), is_main_mode),
+    ids=str,
+)
 def test_compiled_is_eager(random, case, training, jit_compile):
     if jit_compile and case.needs_the_kernel and training:
         pytest.skip("fused=True is refused under XLA, which would lower the kernel to a formula that cancels")
@@ -43,8 +53,14 @@ def test_compiled_is_eager(random, case, training, jit_compile):
     all_close(compiled(x, dy), eager, 2e-5)
 
 
-@every([case for case in DISTINCT if not case.needs_the_kernel])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    marked(
+        [(case, dtype) for case in DISTINCT if not case.needs_the_kernel for dtype in ("float32", "bfloat16")],
+        lambda case, dtype: dtype == "float32" or case in FIRST,
+    ),
+    ids=str,
+)
 def test_passes_compiled_by_xla_are_those_of_single_ops(random, monkeypatch, case, dtype):
     x, dy = data(case, random, dtype)
     layer = ready(case.make(dtype=dtype), case, random)
@@ -73,7 +89,10 @@ def test_inference_is_left_to_single_ops(random, monkeypatch, case):
 
 @pytest.mark.parametrize(
     ("case", "masked"),
-    [(case, masked) for case in CASES for masked in {False, case.mask} if not case.needs_the_kernel],
+    marked(
+        [(case, masked) for case in CASES for masked in {False, case.mask} if not case.needs_the_kernel],
+        lambda case, masked: case in MAIN,
+    ),
     ids=str,
 )
 def test_xla_compiles_a_shape_once(case, masked):

@@ -1,18 +1,29 @@
 """Every dtype policy: dtypes, and how near the result is to that of float64."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.cases import CASES, every
+from tests.conformance.cases import CASES, FIRST, MAIN
 from tests.conformance.steps import all_close, data, ready
+from tests.exhaustive import marked
 from tests.layers.test_batch_norm import TOLERANCES, close
 
 POLICIES = [*TOLERANCES, "bfloat16"]
+# Each layer with every policy; its options with the two that differ in the dtypes of input, weights and arithmetic.
+every_policy = pytest.mark.parametrize(
+    ("case", "policy"),
+    marked(
+        list(itertools.product(CASES, POLICIES)),
+        lambda case, policy: case in FIRST or (case in MAIN and policy in ("float64", "mixed_bfloat16")),
+    ),
+    ids=str,
+)
 
 
-@every(CASES)
-@pytest.mark.parametrize("policy", POLICIES)
+@every_policy
 def test_near_the_result_of_float64(random, case, policy):
     if policy == "float64" and case.needs_the_kernel:
         pytest.skip("fused=True is refused for float64, which the kernel does not take")
@@ -31,8 +42,7 @@ def test_near_the_result_of_float64(random, case, policy):
     all_close(layer.non_trainable_weights, exact.non_trainable_weights, 5e-6)
 
 
-@every(CASES)
-@pytest.mark.parametrize("policy", POLICIES)
+@every_policy
 def test_dtypes_of_weights(case, policy):
     layer = case.make(dtype=policy)
     layer.build(case.shape)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.cases import CASES, DISTINCT
+from tests.conformance.cases import CASES, DISTINCT, FIRST, MAIN
 from tests.conformance.steps import ready
 from tests.conformance.test_second_derivatives import DELTA, DIFFERENTIABLE
+from tests.exhaustive import marked
 from tests.layers.test_batch_norm import close
 
 MODES = [(case, training) for case in CASES for training in (True, False) if training or case.statistics]
@@ -16,6 +17,7 @@ DISTINCT_MODES = [(case, training) for case, training in MODES if case in DISTIN
 # TensorFlow traces every function several times for the eager derivative of a gradient: only the user's function then
 # meets what differs from another case in its axes alone, or has the options of two.
 LONG = ("batch_channels_first", "batch_two_axes", "sync_renorm")
+REPEATED = ("sync", "instance")  # in one process the ops of batch norm, and those of group norm
 
 
 @contextlib.contextmanager
@@ -61,7 +63,10 @@ def setting(case, training, random, dtype="float64"):
 
 @pytest.mark.parametrize(
     ("case", "training", "op_by_op"),
-    [(*mode, False) for mode in MODES] + [(*mode, True) for mode in DISTINCT_MODES],
+    marked(
+        [(*mode, False) for mode in MODES] + [(*mode, True) for mode in DISTINCT_MODES],
+        lambda case, training, op_by_op: case in (FIRST if op_by_op else MAIN),
+    ),
     ids=str,
 )
 def test_it_is_the_transpose_of_reverse_mode(random, case, training, op_by_op):
@@ -79,7 +84,10 @@ def test_it_is_the_transpose_of_reverse_mode(random, case, training, op_by_op):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("traced", "case", "training"),
-    [(traced, *mode) for traced in (False, True) for mode in DISTINCT_MODES if traced or mode[0].name not in LONG],
+    marked(
+        [(traced, *mode) for traced in (False, True) for mode in DISTINCT_MODES if traced or mode[0].name not in LONG],
+        lambda traced, case, training: traced or (case in FIRST and case.name not in REPEATED),
+    ),
     ids=str,
 )
 def test_over_a_gradient(random, case, training, traced):
@@ -148,16 +156,26 @@ XLA = [BY_NAME[name] for name in ("batch", "layer", "group")]
 
 
 def both(cases, implementation):
-    return [pytest.param(case, implementation, id=f"{implementation}-{case}") for case in cases]
+    return [(case, implementation) for case in cases]
+
+
+def is_main_implementation(case, implementation):
+    """The derivatives of the other cases are those of single ops, whatever compiles them."""
+    names = {"kernel": ("batch", "batch_channels_first", "batch_fused"), "xla": ("batch",)}
+    return implementation == "single ops" or case.name in names[implementation]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("float64", "implementation"),
-    both([case for case in EXPLICIT if not case.needs_the_kernel], "single ops")
-    + both(KERNEL, "kernel")
-    + both(XLA, "xla"),
+    marked(
+        both([case for case in EXPLICIT if not case.needs_the_kernel], "single ops")
+        + both(KERNEL, "kernel")
+        + both(XLA, "xla"),
+        is_main_implementation,
+    ),
     indirect=True,
+    ids=str,
 )
 def test_every_implementation_in_float32(float64, implementation):
     """XLA within a function of the user, as it compiles six times as long for eager calls; the others eagerly. Of the

@@ -3,8 +3,9 @@
 import pytest
 import tensorflow as tf
 
-from tests.conformance.cases import CASES, LARGE, every
+from tests.conformance.cases import CASES, FIRST, LARGE, MAIN, every
 from tests.conformance.steps import all_close, ready
+from tests.exhaustive import marked
 from tests.layers.test_batch_norm import close
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,10 @@ def numerical(layer, x, training, directions):
 
 @pytest.mark.parametrize(
     ("case", "training"),
-    [(case, training) for case in DIFFERENTIABLE for training in (True, False) if training or case.statistics],
+    marked(
+        [(case, training) for case in DIFFERENTIABLE for training in (True, False) if training or case.statistics],
+        lambda case, training: case in FIRST or (case in MAIN and training),
+    ),
     ids=str,
 )
 def test_by_numerical_differences(random, case, training):

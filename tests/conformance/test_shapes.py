@@ -1,12 +1,15 @@
 """Sizes that are not known, a batch of one, a batch of none."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.cases import CASES, every
+from tests.conformance.cases import CASES, FIRST, MAIN, every
 from tests.conformance.steps import all_close, all_equal, data, outcome, ready
+from tests.exhaustive import marked
 from tests.layers.test_batch_norm import close
 
 
@@ -15,11 +18,15 @@ def known_along(axes, rank):
     return tuple(4 if i in {axis % rank for axis in axes} else None for i in range(rank))
 
 
-@every(CASES)
-@pytest.mark.parametrize("rank", [3, 4])
+@pytest.mark.parametrize(
+    ("case", "rank"),
+    marked(
+        [(case, rank) for case in CASES for rank in (3, 4) if max(case.axes) < rank],
+        lambda case, rank: case in FIRST or (case in MAIN and rank == max(3, max(case.axes) + 1)),
+    ),
+    ids=str,
+)
 def test_unknown_sizes(random, case, rank):
-    if max(case.axes) >= rank:
-        pytest.skip("the axes of the case need a higher rank")
     shape, layer = known_along(case.axes, rank), case.make()
     inputs = keras.Input(batch_shape=shape)
     model = keras.Model(inputs, layer(inputs))
@@ -42,8 +49,11 @@ def test_inference_takes_each_example_by_itself(random, case):
     np.testing.assert_allclose(layer(x[:1]), layer(x)[:1], rtol=1e-6, atol=1e-6)
 
 
-@every(CASES)
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("case", "training"),
+    marked(list(itertools.product(CASES, [True, False])), lambda case, training: case in (MAIN if training else FIRST)),
+    ids=str,
+)
 def test_a_batch_of_none(random, case, training):
     x, dy = (each[:0] for each in data(case, random))
     layer = ready(case.make(), case, random)

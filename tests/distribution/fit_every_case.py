@@ -1,4 +1,4 @@
-"""Run by `test_every_case.py`: `fit` on 2 or 4 replicas, an uneven last batch, files, and what came of it.
+"""Run by `test_every_case.py`: `fit` on replicas, an uneven last batch, files, and what came of it.
 
 Arguments: the replicas, the samples, the batch, and a folder for the files.
 """

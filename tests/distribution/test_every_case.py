@@ -6,25 +6,17 @@ import pytest
 
 from tests.conformance.cases import DISTINCT, every
 from tests.conformance.test_export import SCRIPT
-from tests.processes import result_of, results_of, start
+from tests.processes import result_of
 
-RUNS = {"2 replicas": (2, 9, 4), "4 replicas": (4, 17, 8)}  # replicas, samples, batch
+REPLICAS, SAMPLES, BATCH = 4, 17, 8
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """What each run says, and its files. They go side by side."""
-    folders = [tmp_path_factory.mktemp("fit") for _ in RUNS]
-    processes = [
-        start(["-m", "tests.distribution.fit_every_case", *map(str, numbers), str(folder)])
-        for numbers, folder in zip(RUNS.values(), folders, strict=True)
-    ]
-    return dict(zip(RUNS, zip(results_of(processes, seconds=300), folders, strict=True), strict=True))
-
-
-@pytest.fixture(scope="module", params=RUNS)
-def run(request, runs):
-    return runs[request.param]
+def run(tmp_path_factory):
+    """What the run says, and its files."""
+    folder = tmp_path_factory.mktemp("fit")
+    numbers = (REPLICAS, SAMPLES, BATCH)
+    return result_of("-m", "tests.distribution.fit_every_case", *numbers, folder, seconds=300), folder
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    parent = start([str(script)])
+    parent = start([script], new=True)
     worker = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.wait(60)

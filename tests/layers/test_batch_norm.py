@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from bn_keras import BatchNorm
 from tests import reference
+from tests.exhaustive import marked
 
 SHAPES_AND_AXES = [
     ((8, 3), -1),
@@ -59,8 +60,14 @@ def close(ours, truth, tolerance):
     )
 
 
-@pytest.mark.parametrize("policy", TOLERANCES)
-@pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
+@pytest.mark.parametrize(
+    ("policy", "shape", "axis"),
+    marked(
+        [(policy, *shape_and_axis) for policy in TOLERANCES for shape_and_axis in SHAPES_AND_AXES],
+        lambda policy, *shape_and_axis: policy == "float32" or shape_and_axis in SHAPES_AND_AXES[3::4],
+    ),
+    ids=str,
+)
 def test_training_and_inference_are_the_equations(random, shape, axis, policy):
     layer = randomized(BatchNorm(axis, momentum=0.7, epsilon=1e-2, dtype=policy), shape, random)
     tolerance = TOLERANCES[policy]

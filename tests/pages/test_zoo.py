@@ -14,7 +14,6 @@ from bn_keras.cli.compare import compare as command
 from bn_keras.cli.compare import recipe_of
 from bn_keras.experiments import ResultsError, default_recipe, read_comparison
 from bn_keras.experiments.comparison import compare as module
-from bn_keras.experiments.comparison import step_cost
 from bn_keras.experiments.comparison.figures import FIGURES
 from bn_keras.experiments.comparison.zoo import ZOO, compare_command, place_of
 from bn_keras.models import list_presets
@@ -158,8 +157,7 @@ def test_the_command_of_a_comparison_has_its_recipe(recipe):
 
 
 @pytest.mark.slow
-def test_the_commands_on_a_card_train_the_stored_runs_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(step_cost, "TURN_SECONDS", 0.001)
+def test_the_commands_on_a_card_train_the_stored_runs_again(tmp_path):
     found = module.compare(TINY, tmp_path)
     lines = re.findall(r"# (\w+), [\w ]+: runs/(\w+)\.json\n(bn-keras train .*)", card_text(found, None))
     assert {arm for arm, *_ in lines} == {"none", "batch"}

@@ -10,9 +10,12 @@ from bn_keras import BatchNorm
 from tests import reference
 from tests.properties import strategies
 from tests.properties.batch_norm_truth import training_step
+from tests.properties.counts import check_count
 from tests.properties.running import built, eagerly, step
 from tests.properties.sizes import sizes_of_inference
 from tests.properties.tolerances import check
+
+pytestmark = pytest.mark.slow
 
 COMPILED_SHAPES = [((5, 3), -1), ((4, 1, 6), 1), ((3, 2, 4, 2), [-1, 1]), ((2, 3, 2, 1, 4), 4)]
 
@@ -116,3 +119,8 @@ def test_inference(dtype, data):
     truth = reference.batch_norm_inference(x, *weights, axes, case.epsilon)
     size = sizes_of_inference(x, *(reference.per_channel(each, x.ndim, axes) for each in weights), case.epsilon)
     check("BatchNorm", case, {"inference": y}, {"inference": (truth, size)})
+
+
+def test_there_were_enough_cases(request):
+    """After all others of this file."""
+    check_count(request, ("BatchNorm",), at_least=1_240)

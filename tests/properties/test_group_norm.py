@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from bn_keras import GroupNorm, InstanceNorm
 from tests import reference
 from tests.properties import strategies
+from tests.properties.counts import check_count
 from tests.properties.running import built, eagerly, step
 from tests.properties.sizes import features_truth
 from tests.properties.tolerances import check
+
+pytestmark = pytest.mark.slow
 
 every_dtype = pytest.mark.parametrize("dtype", strategies.DTYPES)
 
@@ -46,3 +49,8 @@ def test_group_norm(dtype, data):
 def test_instance_norm(dtype, data):
     case = data.draw(strategies.cases(dtype, axes=strategies.one_axis))
     agrees(InstanceNorm(case.axis, epsilon=case.epsilon, dtype=dtype), case, case.shape[case.axis])
+
+
+def test_there_were_enough_cases(request):
+    """After all others of this file."""
+    check_count(request, ("GroupNorm", "InstanceNorm"), at_least=320)

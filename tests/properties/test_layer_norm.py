@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from bn_keras import LayerNorm, RMSNorm
 from tests import reference
 from tests.properties import strategies
+from tests.properties.counts import check_count
 from tests.properties.running import built, eagerly, step
 from tests.properties.sizes import features_truth
 from tests.properties.tolerances import check
+
+pytestmark = pytest.mark.slow
 
 every_dtype = pytest.mark.parametrize("dtype", strategies.DTYPES)
 
@@ -48,3 +51,8 @@ def test_layer_norm_of_large_inputs(dtype, data):
 @given(data=st.data())
 def test_rms_norm(dtype, data):
     agrees(RMSNorm, data.draw(strategies.cases(dtype)), centered=False)
+
+
+def test_there_were_enough_cases(request):
+    """After all others of this file."""
+    check_count(request, ("LayerNorm", "RMSNorm"), at_least=440)

@@ -14,8 +14,9 @@ from bn_keras.experiments.claims.population import (
     distance,
     recalibrated,
 )
-from bn_keras.experiments.claims.training import rounded, trainer_of
+from bn_keras.experiments.claims.training import rounded
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
+from bn_keras.experiments.shared_trainer import shared_trainer
 from bn_keras.experiments.training_recipe import training_recipe
 from bn_keras.lab.plot import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from bn_keras.layers import BatchNorm
@@ -79,7 +80,7 @@ def measure_training(cell: Cell, load) -> dict:
         "mlp_sigmoid", cell["data"], norm=("batch", {"momentum": cell["momentum"]}), batch_size=BATCH,
         learning_rate=cell["learning_rate"], steps=max(cell["at"]), seed=cell["seed"],
     )  # fmt: skip
-    trainer = trainer_of(recipe, load(cell["data"]))
+    trainer = shared_trainer(recipe, load(cell["data"]))
     trainer.start(recipe.learning_rate, recipe.seed)
     values: dict[str, list] = {"moving": [], "recalibrated": [], "batch": [], "mean_off": [], "variance_off": []}
     done = 0

@@ -1,37 +1,16 @@
 """Training for the claims: one curve per cell, and the choice of a learning rate that all arms share."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
-
-import keras
 
 from bn_keras.experiments.claims.claim import Cell, Found, Values
 from bn_keras.experiments.data import Data
 from bn_keras.experiments.network import build_network
+from bn_keras.experiments.shared_trainer import shared_trainer
 from bn_keras.experiments.trainer import Evaluation, Trainer
 from bn_keras.experiments.training_recipe import TrainingRecipe
 
 TUNING_SEED = 0
-last_trainer: dict[str, Trainer] = {}
-
-
-def trainer_of(recipe: TrainingRecipe, data: Data, make_network: Callable = build_network) -> Trainer:
-    """A trainer; the last one where only the seed, the learning rate and the gain differ, as its steps are compiled."""
-    same = dataclasses.replace(recipe, seed=0, learning_rate=1.0, initial_gain=1.0).to_dict()
-    key = str((same, data.name, data.input_shape, examples_of(data), make_network))
-    if key not in last_trainer:
-        last_trainer.clear()
-        keras.backend.clear_session()  # Keras collects garbage here
-        last_trainer[key] = Trainer(recipe, data, make_network=make_network)
-    trainer = last_trainer[key]
-    trainer.recipe = recipe
-    return trainer
-
-
-def examples_of(data: Data) -> list[int]:
-    """The number of examples in each split: a part of a data set has the name of the whole."""
-    return [split.examples for split in (data.train, data.validation, data.test) if split is not None]
 
 
 def train_curve(
@@ -56,7 +35,7 @@ def train_curve(
         of `observe`, and `diverged_at`, `train_accuracy` and `test_accuracy`. The accuracies of a run that diverged
         are `None`.
     """
-    trainer = trainer_of(recipe, data, make_network)
+    trainer = shared_trainer(recipe, data, make_network)
     curve: dict[str, list] = {"steps": [], "accuracy": [], "loss": []}
     for evaluation in trainer.run(recipe.learning_rate, recipe.seed):
         if evaluation.loss is not None and not math.isfinite(evaluation.loss):

@@ -1,13 +1,11 @@
 """`compare`: runs what the plan asks for, one stored file per run, until nothing is missing."""
 
-import dataclasses
 import json
 import math
 import os
 import pathlib
 import time
 
-import keras
 import numpy as np
 
 from bn_keras.experiments.comparison.analysis import Comparison
@@ -17,8 +15,10 @@ from bn_keras.experiments.comparison.runs import Job, Run, RunStore
 from bn_keras.experiments.comparison.step_cost import COSTS, measure_costs, read_costs, write_costs
 from bn_keras.experiments.data import Data, load
 from bn_keras.experiments.network import build_network
+from bn_keras.experiments.shared_trainer import is_compiled, last_trainer, shared_trainer
 from bn_keras.experiments.train import facts_of
 from bn_keras.experiments.trainer import Trainer
+from bn_keras.experiments.training_recipe import TrainingRecipe
 from bn_keras.lab.machine import machine, provenance
 from bn_keras.lab.results import ResultsError, check_same, write_whole
 from bn_keras.lab.watcher import Watcher
@@ -144,7 +144,6 @@ class Work:
         self.recipe, self.out, self.watcher = recipe, out, watcher
         self.store = RunStore(out / RUNS)
         self.keys: dict[Job, str] = {}
-        self.trainers: dict[str, Trainer] = {}
 
     def key(self, job: Job) -> str:
         """The name of a run."""
@@ -193,6 +192,7 @@ class Work:
                 self.watcher.begin("run", len(found.jobs), len(found.jobs) - len(found.missing), self.notes(found))
             if not self.run_one_of(found):
                 self.wait("runs", f"{len(found.missing)} under way")
+        last_trainer.clear()
         while read_costs(self.out) is None:
             with self.store.claim("costs") as claim:  # two processes would measure each other
                 if claim and read_costs(self.out) is None:
@@ -216,8 +216,11 @@ class Work:
         return [*found.notes, f"{titles[found.stage]}: {len(found.jobs)} runs of {found.steps:,} steps."]
 
     def run_one_of(self, found: Plan) -> bool:
-        """Makes the first missing run that no other process is making; whether there was one."""
-        for job in found.missing:
+        """Makes a missing run that no other process is making; whether there was one.
+
+        Runs come first that the compiled trainer can make.
+        """
+        for job in sorted(found.missing, key=lambda job: not is_compiled(self.training(job), self.data)):
             with self.store.claim(self.key(job)) as claim:
                 if claim is None:
                     continue
@@ -231,7 +234,7 @@ class Work:
         """Makes a run and stores it."""
         self.watcher.item_begins(job.words)
         started = time.perf_counter()
-        trainer = self.trainer(job)
+        trainer = shared_trainer(self.training(job), self.data)
         run = one_run(trainer, job, lambda share, note: (claim.renew(), self.watcher.item_advances(share, note)))
         seconds = round(time.perf_counter() - started, 1)
         facts = {"recipe": trainer.recipe.to_dict(), "parameters": trainer.model.count_params(), "seconds": seconds}
@@ -239,17 +242,9 @@ class Work:
         result = f"diverged at step {run.diverged_at:,}" if run.diverged_at else f"best {run.best:.2%}"
         self.watcher.item_ends(f"{result}, {seconds:.0f} s")
 
-    def trainer(self, job: Job) -> Trainer:
-        """A trainer for a job; the last one where only the seed differs, as its steps are compiled."""
-        training = self.recipe.training(job.arm, job.trial, job.steps, job.seed)
-        name = str(dataclasses.replace(training, seed=0))
-        if name not in self.trainers:
-            self.trainers.clear()
-            keras.backend.clear_session()  # Keras collects garbage here
-            self.trainers[name] = Trainer(training, self.data)
-        trainer = self.trainers[name]
-        trainer.recipe = training
-        return trainer
+    def training(self, job: Job) -> TrainingRecipe:
+        """The recipe of a job's run."""
+        return self.recipe.training(job.arm, job.trial, job.steps, job.seed)
 
     def measure(self, found: Plan) -> None:
         """Measures the cost of a step of each arm."""
@@ -257,7 +252,7 @@ class Work:
         recipes = {
             arm: self.recipe.training(arm, found.winners[arm, "same"], found.steps, 1) for arm in self.recipe.arms
         }
-        write_costs(self.out, measure_costs(recipes, self.data, self.watcher))
+        write_costs(self.out, measure_costs(recipes, self.data, self.watcher, sketch=self.recipe.sketch))
 
 
 def one_run(trainer: Trainer, job: Job, watch) -> Run:

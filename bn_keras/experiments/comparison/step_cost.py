@@ -16,8 +16,9 @@ from bn_keras.lab.watcher import Watcher
 
 COSTS = "costs.json"
 ROUNDS = 7
-# Each turn of an arm lasts about so long.
+# Each turn of an arm lasts about so long; in a sketch this share of it.
 TURN_SECONDS = 1.0
+SKETCH_SHARE = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +53,18 @@ class StepCosts:
         return self.arms[arm].median / self.arms[other].median
 
 
-def measure_costs(recipes: Mapping[str, TrainingRecipe], data: Data, watcher: Watcher) -> StepCosts:
-    """Measures all arms in turns, so that a slow minute of the machine hits all of them alike."""
+def measure_costs(
+    recipes: Mapping[str, TrainingRecipe], data: Data, watcher: Watcher, *, sketch: bool = False
+) -> StepCosts:
+    """Measures all arms in turns, so that a slow minute of the machine hits all of them alike.
+
+    Args:
+        recipes: The recipe of each arm.
+        data: The data that all arms train on.
+        watcher: Shows the progress.
+        sketch: Whether the turns are short. Defaults to `False`.
+    """
+    turn_seconds = TURN_SECONDS * (SKETCH_SHARE if sketch else 1.0)
     trainers, compile_seconds, counts = {}, {}, {}
     for arm, recipe in recipes.items():
         watcher.item_begins(f"compiling {arm}")
@@ -62,13 +73,13 @@ def measure_costs(recipes: Mapping[str, TrainingRecipe], data: Data, watcher: Wa
         trainer.start()
         _, warm = trainer.advance(1)
         compile_seconds[arm] = time.perf_counter() - started - 2 * warm
-        counts[arm] = max(1, min(100, round(TURN_SECONDS / max(warm, 1e-4))))
+        counts[arm] = max(1, min(100, round(turn_seconds / max(warm, 1e-4))))
     seconds = {arm: [] for arm in recipes}
     for turn in range(ROUNDS):
         for arm, trainer in trainers.items():
             watcher.item_advances(turn / ROUNDS, f"round {turn + 1} of {ROUNDS}: {arm}")
             spent, done = 0.0, 0
-            while spent < TURN_SECONDS:
+            while spent < turn_seconds:
                 spent += trainer.advance(counts[arm])[1]
                 done += counts[arm]
             seconds[arm].append(spent / done)

@@ -8,7 +8,7 @@ from bn_keras.experiments import load
 from bn_keras.experiments.claims import c10_population as c10
 from bn_keras.experiments.claims import population
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form
-from bn_keras.experiments.claims.training import trainer_of
+from bn_keras.experiments.shared_trainer import shared_trainer
 from bn_keras.experiments.training_recipe import training_recipe
 from bn_keras.layers import BatchNorm
 from tests.experiments.claims.filled import verdict
@@ -88,7 +88,7 @@ def test_the_moving_mean_of_constant_batches_is_63_percent_after_100_steps():
 @pytest.fixture(scope="module")
 def trainer():
     recipe = training_recipe("mlp_sigmoid", "digits", norm="batch", width=0.2, batch_size=60, steps=50)
-    trainer = trainer_of(recipe, load("digits"))
+    trainer = shared_trainer(recipe, load("digits"))
     trainer.start(1.0, 1)
     trainer.advance(50)
     return trainer

@@ -6,9 +6,10 @@ import pytest
 from bn_keras.experiments import load
 from bn_keras.experiments.claims.claim import Found
 from bn_keras.experiments.claims.protocol import divergence_notes, edge_notes, fresh_runs, rise_note, swept_rates
-from bn_keras.experiments.claims.training import last_trainer, train_curve, trainer_of
+from bn_keras.experiments.claims.training import train_curve
 from bn_keras.experiments.claims.two_arms import build_sigmoid_network, words_of_arm
 from bn_keras.experiments.network import build_network
+from bn_keras.experiments.shared_trainer import last_trainer, shared_trainer
 from bn_keras.experiments.training_recipe import TrainingRecipe
 from tests.experiments.claims.planted_runs import planted_curve
 
@@ -31,10 +32,10 @@ def recipe(**changes):
 
 
 def test_a_trainer_that_is_used_again_starts_with_its_own_gain(digits):
-    trainer = trainer_of(recipe(), digits)
+    trainer = shared_trainer(recipe(), digits)
     train_curve(recipe(), digits)
     again = train_curve(recipe(initial_gain=30.0), digits)
-    assert trainer_of(recipe(), digits) is trainer
+    assert shared_trainer(recipe(), digits) is trainer
     last_trainer.clear()
     assert train_curve(recipe(initial_gain=30.0), digits) == again
     assert train_curve(recipe(), digits) != again

@@ -23,13 +23,6 @@ from tests.experiments.comparison.tiny import TINY, Recording, entries
 from tests.processes import results_of, start
 
 
-@pytest.fixture(autouse=True, scope="module")
-def costs_are_measured_in_no_time():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_cost, "TURN_SECONDS", 0.001)
-        yield
-
-
 class Interrupting(Recording):
     """Presses Ctrl-C half-way through an item of a stage, which begins with so many items."""
 
