@@ -268,7 +268,7 @@ def layer_of(norm: InnerNorm, axis: int | list[int], **settings) -> keras.layers
 
 
 def pair_of_shapes(shapes) -> tuple[Shape, Shape]:
-    if len(shapes) != 2 or not all(isinstance(each, (list, tuple)) for each in shapes):
+    if len(shapes) != 2 or not all(isinstance(each, (list, tuple, tf.TensorShape)) for each in shapes):
         raise ValueError(
             "ConditionalNorm is called on a list of two tensors, `layer([x, condition])`. "
             f"Received: an input of shape {shapes}. Pass the condition too."

@@ -5,11 +5,14 @@ A new layer or option is one line in `CASES`.
 
 import dataclasses
 
+import keras
 import pytest
+import tensorflow as tf
 
 from bn_keras import (
     Affine,
     BatchNorm,
+    ConditionalNorm,
     DecorrelatedBatchNorm,
     GroupNorm,
     InstanceNorm,
@@ -19,6 +22,25 @@ from bn_keras import (
 )
 
 LARGE = (256, 4, 4, 16)  # 65,536 elements: from here on batch norm takes TensorFlow's kernel by itself
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Conditioned(ConditionalNorm):
+    """A conditional norm with one input: the condition follows from the place of an example in its batch."""
+
+    def build(self, input_shape):
+        super().build([input_shape, (None,) if self.classes else (None, 3)])
+
+    def call(self, inputs, training=None, mask=None):
+        place = tf.range(tf.shape(inputs)[0])
+        features = tf.cos(tf.cast(place, tf.float32)[:, tf.newaxis] * [0.0, 1.0, 2.0])
+        return super().call([inputs, place % self.classes if self.classes else features], training, mask)
+
+    def compute_output_shape(self, input_shape):
+        return super().compute_output_shape([input_shape, (None, 3)])
+
+
+PUBLIC = {Conditioned: ConditionalNorm}  # the layers that have a case by another one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # each is equal to itself alone, so that it can be a key
@@ -104,6 +126,11 @@ CASES = [
     per_example("group_channels_first", GroupNorm, variant=True, shape=(6, 4, 3, 2), axis=1, groups=2, center=False),
     per_example("instance", InstanceNorm),
     per_example("instance_channels_first", InstanceNorm, variant=True, axis=1, scale=False),
+    over_the_batch("conditional_batch", Conditioned),
+    over_the_batch(
+        "conditional_sync_classes", Conditioned, variant=True, shape=(6, 4, 3, 2), norm="sync", classes=3, axis=1
+    ),
+    per_example("conditional_instance", Conditioned, variant=True, norm="instance", scale=False),
     per_example("rms", RMSNorm),
     per_example("affine", Affine, activation="tanh"),
     per_example("affine_two_axes", Affine, variant=True, axis=[1, 2]),
