@@ -56,10 +56,9 @@ def exclude_from_weight_decay(
 
 
 def scales_and_offsets(layer) -> list:
-    if isinstance(
-        layer, ConditionalNorm
-    ):  # the layer inside comes by itself, and the maps of the condition are kernels
-        return [weight for weight in (layer.gamma, layer.beta) if weight is not None and weight.trainable]
+    """The weights of one layer that are spared; the layer inside a `ConditionalNorm` is one of its own."""
+    if isinstance(layer, ConditionalNorm):
+        return [weight for weight in layer.trainable_weights if weight is layer.gamma or weight is layer.beta]
     return layer.trainable_weights if isinstance(layer, NORMALIZATIONS) else []
 
 
