@@ -24,6 +24,8 @@ from bn_keras.layers.checks import checked_axis, checked_classes
 from bn_keras.layers.kinds import KINDS
 from bn_keras.ops.conditional import modulate, of_classes
 
+PairOfShapes = tuple[Shape, Shape] | list[Shape]
+
 
 @keras.saving.register_keras_serializable(package="bn_keras")
 class ConditionalNorm(NormalizationLayer):
@@ -123,6 +125,7 @@ class ConditionalNorm(NormalizationLayer):
 
     if typing.TYPE_CHECKING:  # what a type checker sees; `arguments` makes the constructor
         norm: keras.layers.Layer
+        axis: int | list[int]
 
         def __init__(
             self,
@@ -167,7 +170,7 @@ class ConditionalNorm(NormalizationLayer):
         if not self.trainable:
             self.norm.trainable = False
 
-    def build(self, input_shape: tuple[Shape, Shape] | list[Shape]) -> None:
+    def build(self, input_shape: PairOfShapes) -> None:  # type: ignore[override]  # the base class takes one shape
         shape, condition_shape = pair_of_shapes(input_shape)
         super().build(shape)
         if 0 in axes_of(self.axis, shape):
@@ -240,7 +243,7 @@ class ConditionalNorm(NormalizationLayer):
         )
         return tf.cast(outputs, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape: tuple[Shape, Shape] | list[Shape]) -> Shape:
+    def compute_output_shape(self, input_shape: PairOfShapes) -> Shape:  # type: ignore[override]  # as `build`
         return super().compute_output_shape(pair_of_shapes(input_shape)[0])
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -253,8 +256,10 @@ def layer_of(norm: InnerNorm, axis: int | list[int], **settings) -> keras.layers
         return norm
     if isinstance(norm, dict):
         return keras.saving.deserialize_keras_object(norm)
-    pair = isinstance(norm, (tuple, list)) and len(norm) == 2 and isinstance(norm[1], dict)
-    name, options = norm if pair else (norm, {})
+    name: typing.Any = norm
+    options: dict = {}
+    if isinstance(norm, (tuple, list)) and len(norm) == 2 and isinstance(norm[1], dict):
+        name, options = norm
     if name is None and not options:
         return keras.layers.Identity(**settings)
     if not isinstance(name, str) or name not in KINDS:
