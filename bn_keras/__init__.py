@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Affine",
     "BatchNorm",
+    "ConditionalNorm",
     "DecorrelatedBatchNorm",
     "GroupNorm",
     "InstanceNorm",
@@ -35,6 +36,7 @@ if TYPE_CHECKING or not _is_command():
     from bn_keras.exports import (
         Affine,
         BatchNorm,
+        ConditionalNorm,
         DecorrelatedBatchNorm,
         GroupNorm,
         InstanceNorm,

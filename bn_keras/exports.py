@@ -12,6 +12,7 @@ if keras.backend.backend() != "tensorflow":
 from bn_keras.layers import (
     Affine,
     BatchNorm,
+    ConditionalNorm,
     DecorrelatedBatchNorm,
     GroupNorm,
     InstanceNorm,
@@ -27,6 +28,7 @@ import bn_keras.surgery as surgery  # isort: skip
 __all__ = [
     "Affine",
     "BatchNorm",
+    "ConditionalNorm",
     "DecorrelatedBatchNorm",
     "GroupNorm",
     "InstanceNorm",

@@ -16,6 +16,7 @@ OPS = {
     "batch_norm": ("train", "infer", "affine"),
     "layer_norm": ("layer_norm", "rms_norm", "group_norm", "scaled_by_deviation"),
     "whitening": ("train", "infer"),
+    "conditional": ("modulate",),
 }
 # Functions whose arguments nothing checks, so that they raise nothing of their own.
 RAISE_NOTHING = {
@@ -30,6 +31,7 @@ RAISE_NOTHING = {
     "rms_norm": "the layer checks its input",
     "group_norm": "the layer checks its input",
     "scaled_by_deviation": "the layer checks its input",
+    "modulate": "the layer checks its input",
 }
 WORDS = {  # how a docstring calls a type
     int: r"\bints?\b|\binteger",

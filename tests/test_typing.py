@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import bn_keras.layers
-from bn_keras.layers.arguments import Activation, Constraint, Initializer, Regularizer
+from bn_keras.layers.arguments import Activation, Constraint, Initializer, InnerNorm, Regularizer
 from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -18,6 +18,7 @@ ALIASES = {
     "Activation": Activation,
     "Constraint": Constraint,
     "Initializer": Initializer,
+    "InnerNorm": InnerNorm,
     "Regularizer": Regularizer,
 }
 

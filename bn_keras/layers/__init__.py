@@ -2,6 +2,7 @@
 
 from bn_keras.layers.affine import Affine
 from bn_keras.layers.batch_norm import BatchNorm
+from bn_keras.layers.conditional_norm import ConditionalNorm
 from bn_keras.layers.decorrelated_batch_norm import DecorrelatedBatchNorm
 from bn_keras.layers.group_norm import GroupNorm, InstanceNorm
 from bn_keras.layers.layer_norm import LayerNorm
@@ -11,6 +12,7 @@ from bn_keras.layers.sync_batch_norm import SyncBatchNorm
 __all__ = [
     "Affine",
     "BatchNorm",
+    "ConditionalNorm",
     "DecorrelatedBatchNorm",
     "GroupNorm",
     "InstanceNorm",

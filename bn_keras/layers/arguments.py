@@ -25,6 +25,7 @@ from bn_keras.layers.checks import checked_number
 Initializer: typing.TypeAlias = str | dict | keras.initializers.Initializer
 Regularizer: typing.TypeAlias = str | dict | keras.regularizers.Regularizer | None
 Constraint: typing.TypeAlias = str | dict | keras.constraints.Constraint | None
+InnerNorm: typing.TypeAlias = str | tuple[str | None, dict] | dict | keras.layers.Layer | None
 Activation: typing.TypeAlias = str | dict | collections.abc.Callable | None
 
 

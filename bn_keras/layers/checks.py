@@ -71,6 +71,10 @@ def checked_count(name: str, value: int) -> int:
     return value
 
 
+def checked_classes(classes: int | None) -> int | None:
+    return None if classes is None else checked_count("classes", classes)
+
+
 def checked_size(name: str, value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 2):
         raise ValueError(f"`{name}` must be None or an int ≥ 2. Received: {name}={value!r}.")

@@ -6,21 +6,10 @@ from collections.abc import Callable
 
 import keras
 
-from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
+from bn_keras.layers import GroupNorm
+from bn_keras.layers.kinds import KINDS
 
 Norm = str | tuple[str | None, dict] | Callable | None
-
-KINDS: dict[str, tuple[type, dict]] = {
-    "batch": (BatchNorm, {}),
-    "sync": (SyncBatchNorm, {}),
-    "ghost": (BatchNorm, {"virtual_batch_size": 32}),
-    "renorm": (BatchNorm, {"renorm": True}),
-    "layer": (LayerNorm, {}),
-    "group": (GroupNorm, {}),
-    "instance": (InstanceNorm, {}),
-    "rms": (RMSNorm, {}),
-    "decorrelated": (DecorrelatedBatchNorm, {}),
-}
 
 
 def norms() -> list[str | None]:

@@ -6,7 +6,16 @@ import inspect
 
 import keras
 
-from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
+from bn_keras.layers import (
+    BatchNorm,
+    ConditionalNorm,
+    DecorrelatedBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    RMSNorm,
+    SyncBatchNorm,
+)
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.reports import Report, ReportTo, Row, hand_over, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate, rewrite, verified_but_for
@@ -22,6 +31,11 @@ if hasattr(keras.layers, "RMSNormalization"):  # since Keras 3.9
 KERAS_CLASS_OF = {ours: theirs for theirs, ours in OUR_CLASS_OF.items()} | {
     SyncBatchNorm: keras.layers.BatchNormalization,
     InstanceNorm: keras.layers.GroupNormalization,
+}
+# Layers without a counterpart in Keras, and the way out.
+WITHOUT_COUNTERPART = {
+    DecorrelatedBatchNorm: "replace(model, {DecorrelatedBatchNorm: BatchNorm}) swaps it",
+    ConditionalNorm: "the layer inside it is converted alone, so the model needs bn_keras to load",
 }
 
 # What has no counterpart in Keras, and when a config asks for it.
@@ -80,8 +94,9 @@ def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     training, Keras' moving variance averages the biased variance, whatever `unbiased` was.
 
     A layer without a counterpart in Keras stays as it is, and the report names the layer and the reason. These are
-    `DecorrelatedBatchNorm`, derived classes, and a `BatchNorm` with several axes or with `momentum=None`,
-    `bias_correction`, `virtual_batch_size`, `group_size`, `frozen` or `activation`.
+    `DecorrelatedBatchNorm`, `ConditionalNorm` but for the layer inside it, derived classes, and a `BatchNorm` with
+    several axes or with `momentum=None`, `bias_correction`, `virtual_batch_size`, `group_size`, `frozen` or
+    `activation`.
 
     Args:
         Those of `from_keras`.
@@ -98,9 +113,8 @@ def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     >>> to_keras(model, report=None).get_layer("norm").synchronized
     True
     """
-    return convert(
-        "to_keras", model, KERAS_CLASS_OF | {DecorrelatedBatchNorm: None}, kept_by_keras, strict, verify, report
-    )
+    kinds = KERAS_CLASS_OF | dict.fromkeys(WITHOUT_COUNTERPART)
+    return convert("to_keras", model, kinds, kept_by_keras, strict, verify, report)
 
 
 def to_sync(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
@@ -279,7 +293,7 @@ HOW_TO_REPLACE = "say what it becomes with replace(model, {its class: …})"
 
 def converted(layer, kind, configured):
     if kind is None:
-        raise ValueError("Keras has no counterpart of it; replace(model, {DecorrelatedBatchNorm: BatchNorm}) swaps it")
+        raise ValueError(f"Keras has no counterpart of it; {WITHOUT_COUNTERPART[type(layer)]}")
     return kind(**configured(layer, layer.get_config()))
 
 

@@ -27,7 +27,8 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     other layer uses the output of that layer: Dense, EinsumDense, Conv1D to Conv3D, or a transposed, depthwise or
     separable convolution. Otherwise `fold` merges the map into the layers after it, if they have no other input, and no
     padding unless the offset is 0. Any other batch norm, of bn_keras or Keras, becomes an `Affine` layer of the same
-    name, and two such maps in a row become one.
+    name, and two such maps in a row become one. The batch norm inside a `ConditionalNorm` is folded like any other, and
+    γ(c) and β(c) stay.
 
     `fold` traces the model to see which layer feeds which, so it also folds layers that custom layers and subclassed
     models call. A model whose custom code calls different layers for different input shapes is folded for the shape

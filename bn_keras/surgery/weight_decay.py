@@ -2,7 +2,7 @@
 
 import keras
 
-from bn_keras.layers import DecorrelatedBatchNorm
+from bn_keras.layers import ConditionalNorm, DecorrelatedBatchNorm
 from bn_keras.surgery.convert import OUR_CLASS_OF
 from bn_keras.surgery.tree import layers_of
 
@@ -16,7 +16,8 @@ def exclude_from_weight_decay(
 
     A normalization undoes any scaling of the kernel before it, so weight decay of kernels only changes the effective
     learning rate. Weight decay of γ and β changes what the network computes. Weights that earlier calls of this
-    function or of `optimizer.exclude_from_weight_decay` excluded stay excluded.
+    function or of `optimizer.exclude_from_weight_decay` excluded stay excluded. The optimizer decays the kernels of a
+    `ConditionalNorm`, as those of a Dense layer.
 
     Args:
         optimizer: Keras optimizer with `weight_decay`, not built yet.
@@ -45,13 +46,20 @@ def exclude_from_weight_decay(
     if optimizer.built:
         raise ValueError("The optimizer is built, and has made its list. Call this before `fit` and `build`.")
     layers = layers_of(model)
-    spared = [weight for layer in layers if isinstance(layer, NORMALIZATIONS) for weight in layer.trainable_weights]
+    spared = [weight for layer in layers for weight in scales_and_offsets(layer)]
     if biases:
         spared += [weight for weight in model.trainable_weights if weight.name == "bias"]
     if not spared:
         raise ValueError(f"The model {model.name!r} has no scale or offset of a normalization layer to leave alone.")
     exclude_too(optimizer, spared)
     return optimizer
+
+
+def scales_and_offsets(layer) -> list:
+    """The weights of one layer that are spared; the layer inside a `ConditionalNorm` is one of its own."""
+    if isinstance(layer, ConditionalNorm):
+        return [weight for weight in layer.trainable_weights if weight is layer.gamma or weight is layer.beta]
+    return layer.trainable_weights if isinstance(layer, NORMALIZATIONS) else []
 
 
 def exclude_too(optimizer, variables) -> None:

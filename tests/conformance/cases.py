@@ -5,11 +5,14 @@ A new layer or option is one line in `CASES`.
 
 import dataclasses
 
+import keras
 import pytest
+import tensorflow as tf
 
 from bn_keras import (
     Affine,
     BatchNorm,
+    ConditionalNorm,
     DecorrelatedBatchNorm,
     GroupNorm,
     InstanceNorm,
@@ -20,6 +23,28 @@ from bn_keras import (
 from tests.exhaustive import marked
 
 LARGE = (256, 4, 4, 16)  # 65,536 elements: from here on batch norm takes TensorFlow's kernel by itself
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Conditioned(ConditionalNorm):
+    """A conditional norm with one input: features that all examples have, or a class by the place in the batch.
+
+    Classes are for tests that take the whole batch at once: on several replicas places are others.
+    """
+
+    def build(self, input_shape):
+        super().build([input_shape, (None,) if self.classes else (None, 3)])
+
+    def call(self, inputs, training=None, mask=None):
+        place = tf.range(tf.shape(inputs)[0])
+        condition = place % self.classes if self.classes else tf.constant([[0.5, -0.3, 1.0]])
+        return super().call([inputs, condition], training, mask)
+
+    def compute_output_shape(self, input_shape):
+        return super().compute_output_shape([input_shape, (None, 3)])
+
+
+PUBLIC = {Conditioned: ConditionalNorm}  # the layers that have a case by another one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # each is equal to itself alone, so that it can be a key
@@ -105,6 +130,11 @@ CASES = [
     per_example("group_channels_first", GroupNorm, variant=True, shape=(6, 4, 3, 2), axis=1, groups=2, center=False),
     per_example("instance", InstanceNorm),
     per_example("instance_channels_first", InstanceNorm, variant=True, axis=1, scale=False),
+    over_the_batch("conditional_batch", Conditioned),
+    over_the_batch(
+        "conditional_sync_classes", Conditioned, variant=True, shape=(6, 4, 3, 2), norm="sync", classes=3, axis=1
+    ),
+    per_example("conditional_instance", Conditioned, variant=True, norm="instance", scale=False),
     per_example("rms", RMSNorm),
     per_example("affine", Affine, activation="tanh"),
     per_example("affine_two_axes", Affine, variant=True, axis=[1, 2]),

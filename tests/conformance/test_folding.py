@@ -12,11 +12,21 @@ import tensorflow as tf
 from bn_keras import BatchNorm
 from bn_keras.ops.batch_norm import infer
 from bn_keras.ops.settings import Settings, State
+from bn_keras.surgery import fold
 
 
-def operators(model):
-    """The names of the operators in the TFLite model that a Keras model is converted to."""
-    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+def operators(model, data=None):
+    """The names of the operators in the TFLite model that a Keras model is converted to.
+
+    With `data`, batches for the ranges of all values, the model is quantized to int8.
+    """
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if data is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([each] for each in data)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    content = converter.convert()
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         tf.lite.experimental.Analyzer.analyze(model_content=content)
     return re.findall(r"Op#\d+ (\w+)\(", printed.getvalue())
@@ -36,6 +46,19 @@ def test_tflite(random, convolution, name, inside):
     model = keras.Sequential([keras.Input((8, 8, 3), 2), convolution, norm, keras.layers.ReLU()])
     norm.set_weights([random.uniform(0.5, 2, weight.shape) for weight in norm.weights])
     assert operators(model) == [name]
+
+
+@pytest.mark.slow
+def test_int8_has_nothing_left_to_quantize_of_a_folded_norm(random):
+    """A Dense layer along the last of four axes, whose norm tfmot refuses; and a ReLU before a norm."""
+    layers = [keras.layers.Dense(5), BatchNorm(), keras.layers.Conv2D(4, 3, activation="relu"), BatchNorm()]
+    model = keras.Sequential([keras.Input((8, 8, 3), 1), *layers, keras.layers.Conv2D(2, 3)])
+    for weight in model.weights:
+        weight.assign(random.uniform(0.5, 2, weight.shape))
+    data = random.normal(size=(4, 1, 8, 8, 3)).astype("float32")
+    names = operators(fold(model, report=None), data)
+    assert set(names) <= {"RESHAPE", "FULLY_CONNECTED", "CONV_2D"}
+    assert {"MUL", "ADD"} & set(operators(model, data)), "the norm after the ReLU was meant to stay"
 
 
 def test_the_graph_rewriter(random):

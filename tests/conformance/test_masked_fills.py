@@ -33,7 +33,8 @@ def penalty(layer, x, dy, mask):
         tape.watch(x)
         _, *gradients = step(layer, x, dy, mask)
         size = tf.add_n([tf.reduce_sum(tf.square(each)) for each in gradients])
-    return tape.gradient(size, [x, *layer.trainable_variables])
+    gradients = tape.gradient(size, [x, *layer.trainable_variables])
+    return [each for each in gradients if each is not None]  # an offset may have none
 
 
 def setting(case, random, dtype="float32"):

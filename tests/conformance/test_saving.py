@@ -70,7 +70,7 @@ def arguments_of(layer):
 def test_configs(case):
     layer = case.make(name="norm", dtype="mixed_bfloat16", trainable=False)
     config = layer.get_config()
-    assert config.items() >= case.arguments.items()
+    assert config.items() >= {name: value for name, value in case.arguments.items() if name != "norm"}.items()
     assert set(config) >= arguments_of(case.layer)
     again = [case.layer.from_config(config), keras.layers.deserialize(keras.layers.serialize(layer))]
     again.append(copy.deepcopy(layer))

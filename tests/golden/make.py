@@ -23,6 +23,7 @@ import bn_keras
 from bn_keras import (
     Affine,
     BatchNorm,
+    ConditionalNorm,
     DecorrelatedBatchNorm,
     GroupNorm,
     InstanceNorm,
@@ -49,7 +50,10 @@ class Case:
     def build(self) -> keras.Model:
         if self.preset:
             return models.build(self.preset, input_shape=self.shape, **self.arguments)
-        return keras.Sequential([keras.Input(self.shape, name="x"), self.layer(name="norm", **self.arguments)])
+        x, layer = keras.Input(self.shape, name="x"), self.layer(name="norm", **self.arguments)
+        if self.layer is ConditionalNorm:  # the model has one input, and the condition follows from it
+            return keras.Model(x, layer([x, keras.layers.GlobalMaxPooling1D()(x)]))
+        return keras.Sequential([x, layer])
 
 
 CASES = {
@@ -66,6 +70,7 @@ CASES = {
     "batch_norm_bfloat16": Case((4,), BatchNorm, {"dtype": "mixed_bfloat16", "momentum": 0.9}),
     "sync_batch_norm": Case((4, 3), SyncBatchNorm, {**PER_CHANNEL, "momentum": 0.6, "group_size": 2}),
     "decorrelated_batch_norm": Case((3, 4), DecorrelatedBatchNorm, {"groups": 2, "iterations": 3, "momentum": 0.9}),
+    "conditional_norm": Case((3, 4), ConditionalNorm, {"norm": ("batch", {"momentum": 0.7, "epsilon": 0.01})}),
     "layer_norm": Case((3, 4), LayerNorm, {"axis": [1, 2], "epsilon": 0.01, "center": False}),
     "group_norm": Case((4, 3, 2), GroupNorm, {**PER_CHANNEL, "groups": 2, "scale": False}),
     "instance_norm": Case((4, 3, 2), InstanceNorm, PER_CHANNEL),

@@ -143,6 +143,21 @@ def test_keras_gives_the_same(random, shape, axis):
     close(layer(x), keras_layer(x), 5e-5)
 
 
+def test_a_step_moves_the_statistics_as_keras_2_did(random):
+    """By TensorFlow's kernel, which Keras 2 took; Keras 3 averages the biased variance."""
+    x = tf.constant(random.normal(2, 3, (2, 2, 1, 3)), tf.float32)
+    scale, offset, mean, variance = (tf.constant(random.uniform(0.5, 2, 3), tf.float32) for _ in range(4))
+    truth = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, mean, variance, 1e-3, exponential_avg_factor=0.4)
+    ours, theirs = BatchNorm(momentum=0.6), keras.layers.BatchNormalization(momentum=0.6)
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.set_weights([scale, offset, mean, variance])
+        close(layer(x, training=True), truth[0], 1e-5)
+        close(layer.moving_mean, truth[1], 1e-6)
+    close(ours.moving_variance, truth[2], 1e-6)
+    assert np.max(np.abs(theirs.moving_variance / truth[2] - 1)) > 0.05, "Keras 3 was meant to average another variance"
+
+
 def test_every_argument_of_keras_is_there():
     import inspect
 

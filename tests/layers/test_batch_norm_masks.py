@@ -52,6 +52,23 @@ def test_a_mask_of_zeros_changes_nothing(random):
     assert np.any(keras_layer.moving_variance != 1), "Keras was meant to drag its statistics"
 
 
+def test_a_nan_in_the_padding_reaches_nothing(random):
+    x, mask = random.normal(size=(2, 3, 4)).astype("float32"), tf.constant([[True, True, False]] * 2)
+    x[:, 2] = np.nan
+
+    def gradient_of_the_scale(layer):
+        with tf.GradientTape() as tape:
+            y = layer(tf.constant(x), training=True, mask=mask)
+            loss = tf.reduce_sum(tf.where(mask[..., tf.newaxis], y, 0) ** 3)
+        return tape.gradient(loss, layer.gamma.value)
+
+    layer = randomized(BatchNorm(), x.shape, random)
+    assert np.isfinite(gradient_of_the_scale(layer)).all()
+    assert all(np.isfinite(weight).all() for weight in layer.get_weights())
+    keras_layer = keras.layers.BatchNormalization()
+    assert np.isnan(gradient_of_the_scale(keras_layer)).all(), "Keras was meant to let the NaN into the gradient"
+
+
 def test_a_mask_travels_through_a_model(random):
     x = random.normal(size=(4, 6, 3)).astype(np.float32)
     x[:, 4:] = 0

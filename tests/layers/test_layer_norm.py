@@ -182,6 +182,15 @@ def test_models_are_saved_and_exported(random, tmp_path, make):
     np.testing.assert_allclose(exported.serve(x), model(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [lambda **options: GroupNorm(2, **options), InstanceNorm, LayerNorm])
+def test_inputs_beyond_float16_are_normalized_in_float32(random, make):
+    """Keras' group norm gave NaN: the input was cast to float16, whose largest number is 65504, before the moments."""
+    x = random.uniform(60000, 70000, (2, 8, 4)).astype(np.float32)
+    y = make(epsilon=1e-12, dtype="mixed_float16")(x)
+    assert y.dtype == tf.float16
+    close(y, make(epsilon=1e-12, dtype="float64")(x.astype(np.float64)), 2e-3)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [

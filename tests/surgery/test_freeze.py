@@ -39,6 +39,19 @@ def test_on_request_nothing_moves(norm, random):
     assert moved == {name: name in ("kernel", "bias") for name in moved}
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_training_false_in_a_functional_model(frozen, random):
+    """`fit` of Keras 3.15 and earlier overrules `base(x, training=False)`; the statistics of a frozen base stay."""
+    base = randomize(keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), BatchNorm()]), random)
+    base = freeze(base, report=None) if frozen else base
+    x = keras.Input((4,))
+    moved = trained(keras.Model(x, keras.layers.Dense(2)(base(x, training=False))), random)
+    if frozen:
+        assert not any(moved[name] for name in MOVING if name in moved)
+    elif tuple(map(int, keras.__version__.split(".")[:2])) <= (3, 15):
+        assert moved["moving_mean"], "Keras was meant to overrule training=False"
+
+
 def test_training_says_what_inference_says(random):
     model = freeze(randomize(model_with(BatchNorm()), random))
     x = inputs_of(model, random)

@@ -109,6 +109,35 @@ def test_all_calls_of_a_shared_layer_count(random):
     assert reported(shared(KERAS_BATCH_NORM), x, sequential=True)[1].rows[0].count == 100
 
 
+def test_averaged_weights_get_statistics_of_their_own(random):
+    """`SwapEMAWeights` swaps what gradients train, and leaves the statistics of the weights before."""
+    x = random.normal(1, 2, (64, 3)).astype("float32")
+    model = in_a_row(keras.layers.Dense(4), BatchNorm(momentum=0.0), keras.layers.Dense(1), shape=(3,))
+    model.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9), "mse")
+    model.fit(x, random.normal(size=(64, 1)), batch_size=64, epochs=8, verbose=0)
+    swap = keras.callbacks.SwapEMAWeights()
+    swap.set_model(model)
+    swap.on_test_begin()
+    features, norm = keras.ops.convert_to_numpy(model.layers[0](x)), model.layers[1]
+    assert np.abs(norm.moving_mean.numpy() - features.mean(0)).max() > 0.01, "Keras was meant to leave the statistics"
+    (new,) = norms(silent(model, x))
+    np.testing.assert_allclose(new.moving_mean, features.mean(0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(new.moving_variance, features.var(0), rtol=1e-5)
+
+
+def test_real_and_generated_batches_are_one_population(random):
+    """In training a discriminator normalizes each by itself: the moving variance has nothing of their distance."""
+    real, generated = (random.normal(mean, 1, (200, 2)).astype("float32") for mean in (3, -3))
+    model = in_a_row(BatchNorm(momentum=0.9), shape=(2,))
+    for _ in range(100):
+        model(real, training=True), model(generated, training=True)
+    assert np.max(model.layers[0].moving_variance) < 2
+    data = np.concatenate([real, generated])
+    (new,) = norms(silent(model, [real, generated]))
+    np.testing.assert_allclose(new.moving_mean, data.mean(0), atol=1e-5)
+    np.testing.assert_allclose(new.moving_variance, data.var(0), rtol=1e-5)
+
+
 def test_axes_are_the_layers_own(random):
     x = random.normal(1, 2, (30, 3, 4, 4)).astype("float32")
     first = silent(first_axis(KERAS_BATCH_NORM), x).layers[1]
