@@ -14,6 +14,8 @@ __all__ = [
     "LayerNorm",
     "RMSNorm",
     "SyncBatchNorm",
+    "WeightNorm",
+    "WeightStandardization",
     "__version__",
     "models",
     "surgery",
@@ -41,6 +43,8 @@ if TYPE_CHECKING or not _is_command():
         LayerNorm,
         RMSNorm,
         SyncBatchNorm,
+        WeightNorm,
+        WeightStandardization,
         models,
         surgery,
     )
