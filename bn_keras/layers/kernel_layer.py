@@ -82,5 +82,3 @@ def prefix_of(kernel: str) -> str:
 def shape_of_outputs(kernel: keras.Variable, axes: tuple[int, ...]) -> tuple[int, ...]:
     """The sizes of a kernel along its output channels."""
     return tuple(size for axis, size in enumerate(kernel.shape) if axis not in axes)
-
-

@@ -29,9 +29,9 @@ class WeightStandardization(KernelLayer):
     - A layer with LoRA weights and a quantized layer are refused: fold first.
 
     Moments are float32 at least, and the output has the compute dtype of the wrapped layer. The weights are those of
-    the wrapped layer; with `use_gain=True` also `gain`, of the sizes of the kernel along the output channels: `(units,)`,
-    `(filters,)`, or `(channels, depth_multiplier)` of a depthwise convolution. A separable convolution has a
-    `depthwise_gain` and a `pointwise_gain`.
+    the wrapped layer; with `use_gain=True` also `gain`, of the sizes of the kernel along the output channels:
+    `(units,)`, `(filters,)`, or `(channels, depth_multiplier)` of a depthwise convolution. A separable convolution has
+    a `depthwise_gain` and a `pointwise_gain`.
 
     Args:
         layer: Keras layer: `Dense`, `EinsumDense`, `Conv1D` to `Conv3D`, or a transposed, depthwise or separable

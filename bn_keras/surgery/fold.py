@@ -1,20 +1,30 @@
 """Batch norm of inference, merged into the linear layers beside it."""
 
+import collections
 import functools
 
 import keras
 import numpy as np
 
-from bn_keras.layers import Affine, BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
+from bn_keras.layers import (
+    Affine,
+    BatchNorm,
+    DecorrelatedBatchNorm,
+    SyncBatchNorm,
+    WeightNorm,
+    WeightStandardization,
+)
+from bn_keras.layers.kernel_layer import KernelLayer
 from bn_keras.surgery import linear
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import Trace, names_an_output, traced
-from bn_keras.surgery.tree import layers_of
+from bn_keras.surgery.tree import held_by, layers_of
 
 BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
 FOLDABLE = {*BATCH_NORMS, SyncBatchNorm}
+WRAPPERS = {WeightNorm, WeightStandardization}
 
 
 def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
@@ -29,6 +39,9 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     padding unless the offset is 0. Any other batch norm, of bn_keras or Keras, becomes an `Affine` layer of the same
     name, and two such maps in a row become one.
 
+    A `WeightNorm` or `WeightStandardization` becomes the plain layer that it wraps, with the name of the wrapper and
+    the kernel that it computes with. A batch norm beside it folds into that kernel.
+
     `fold` traces the model to see which layer feeds which, so it also folds layers that custom layers and subclassed
     models call. A model whose custom code calls different layers for different input shapes is folded for the shape
     that it was built with.
@@ -39,8 +52,8 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     Args:
         model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
             layers again from their configs, as for a `.keras` file.
-        strict: Bool, whether a batch norm that stays as it is raises an error. A batch norm that becomes an `Affine`
-            layer raises none. Defaults to `False`.
+        strict: Bool, whether a batch norm or a wrapper that stays as it is raises an error. A batch norm that becomes an
+            `Affine` layer raises none. Defaults to `False`.
         verify: Bool, whether to compare the outputs of the model and the copy on made-up inputs. Defaults to `True`.
         report: Function that gets the `Report`, or `None` for no report. `bn_keras.surgery.report(copy)` returns the
             same report. A row is "folded" into other layers, "mapped" to an `Affine` layer, or "kept", with the reason.
@@ -69,7 +82,9 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     check_model(model)
     folding = Folding(model, *traced(model, (*BATCH_NORMS, *linear.FAMILY_OF)))
     for layer in layers_of(model):
-        if isinstance(layer, (*BATCH_NORMS, DecorrelatedBatchNorm, Affine)):
+        if isinstance(layer, KernelLayer):
+            folding.unwrap(layer)
+        elif isinstance(layer, (*BATCH_NORMS, DecorrelatedBatchNorm, Affine)):
             folding.add(layer)
     if strict:
         refuse_kept("fold", folding.rows)
@@ -84,6 +99,18 @@ class Folding:
         self.values: dict = {}
         self.changes: dict = {}
         self.rows: list[Row] = []
+        every = layers_of(model)
+        wrappers = [layer for layer in every if isinstance(layer, KernelLayer)]
+        holders = collections.Counter(inner for layer in every for inner in held_by(layer)) if wrappers else {}
+        self.stays = {each: why_wrapped(each, holders[each.layer]) for each in wrappers}
+        self.wrapper_of = {each.layer: each for each in wrappers if not self.stays[each]}
+        self.inside = {each.layer for each in wrappers} - set(self.wrapper_of)  # of wrappers that stay
+
+    def unwrap(self, wrapper):
+        """Books a wrapper of a kernel, whose layer has the normalized kernel from here on."""
+        why = self.stays[wrapper]
+        row = functools.partial(Row, wrapper.name, type(wrapper).__name__)
+        self.rows.append(row("kept", why) if why else row("folded", into=(wrapper.name,)))
 
     def add(self, norm):
         """Finds a place for one batch norm, or for the `Affine` layer that an earlier fold has left."""
@@ -107,16 +134,22 @@ class Folding:
             self.values[layer] = change(self.values_of(layer), scale, offset, layer)
         self.changes[norm] = Change(self.remainder(norm), values={})
         self.values.pop(norm, None)
-        into = tuple(layer.name for layer in ([before] if before is not None else after))
+        into = tuple(self.wrapper_of.get(layer, layer).name for layer in ([before] if before is not None else after))
         self.rows.append(Row(norm.name, kind, "folded", into=into))
 
     def plan(self) -> dict:
-        return self.changes | {layer: Change(self.remade(layer), values) for layer, values in self.values.items()}
+        changes = {layer: Change(self.remade(layer), values) for layer, values in self.values.items()}
+        for layer, wrapper in self.wrapper_of.items():
+            changes[wrapper] = changes.get(layer) or Change(
+                functools.partial(plain, layer, wrapper), self.values_of(layer)
+            )
+            changes[layer] = Change(None)
+        return self.changes | changes
 
     def remade(self, layer):
         if isinstance(layer, BATCH_NORMS):
             return functools.partial(affine_like, layer)
-        return functools.partial(linear.with_bias, layer)
+        return functools.partial(linear.with_bias, layer, self.wrapper_of.get(layer, layer).name)
 
     def kind_of(self, layer) -> type | None:
         """The class of a linear layer; a batch norm that is mapped counts as `Affine`."""
@@ -124,10 +157,13 @@ class Folding:
 
     def is_linear(self, layer) -> bool:
         """Whether a layer can take a map; one that is folded away itself cannot."""
-        return layer not in self.changes and self.kind_of(layer) in linear.FAMILY_OF
+        return layer not in self.changes and layer not in self.inside and self.kind_of(layer) in linear.FAMILY_OF
 
     def values_of(self, layer):
-        return self.values[layer] if layer in self.values else linear.values_of(layer)
+        if layer in self.values:
+            return self.values[layer]
+        wrapper = self.wrapper_of.get(layer)
+        return linear.values_of(layer) | (linear.effective_kernels(wrapper) if wrapper is not None else {})
 
     def affine_of(self, norm):
         """The scale and the offset of a batch norm, or of an `Affine` layer with what is merged into it already."""
@@ -225,6 +261,19 @@ class Folding:
         return None
 
 
+def why_wrapped(wrapper: KernelLayer, holders: int) -> str | None:
+    """Why a wrapper of a kernel stays what it is; its layer is held by a number of layers."""
+    if type(wrapper) not in WRAPPERS:
+        return f"its class, {type(wrapper).__name__}, derives from a wrapper of kernels and may mean something else"
+    if not wrapper.built:
+        return "it has no weights: nothing calls it"
+    if holders > 1:
+        return "the layer that it wraps is used elsewhere too"
+    if linear.extra_variables(wrapper.layer):
+        return f"the layer that it wraps has variables of its own, {linear.extra_variables(wrapper.layer)}"
+    return None
+
+
 def activation_of(norm):
     return getattr(norm, "activation", keras.activations.linear)
 
@@ -240,6 +289,11 @@ def affine_of(norm) -> tuple[np.ndarray, np.ndarray]:
 
 def as_float64(variable) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
+
+
+def plain(layer, wrapper) -> keras.layers.Layer:
+    """A layer like the one in a wrapper, with the name of the wrapper."""
+    return type(layer).from_config(layer.get_config() | {"name": wrapper.name})
 
 
 def affine_like(norm) -> Affine:
