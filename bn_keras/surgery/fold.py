@@ -52,8 +52,8 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     Args:
         model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
             layers again from their configs, as for a `.keras` file.
-        strict: Bool, whether a batch norm or a wrapper that stays as it is raises an error. A batch norm that becomes an
-            `Affine` layer raises none. Defaults to `False`.
+        strict: Bool, whether a batch norm or a wrapper that stays as it is raises an error. A batch norm that becomes
+            an `Affine` layer raises none. Defaults to `False`.
         verify: Bool, whether to compare the outputs of the model and the copy on made-up inputs. Defaults to `True`.
         report: Function that gets the `Report`, or `None` for no report. `bn_keras.surgery.report(copy)` returns the
             same report. A row is "folded" into other layers, "mapped" to an `Affine` layer, or "kept", with the reason.
