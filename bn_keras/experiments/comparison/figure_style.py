@@ -50,6 +50,8 @@ STYLES = {
     "ghost": ArmStyle(BLACK, (0, (2, 1)), "X"),
     "renorm": ArmStyle(PURPLE, (0, (5, 1)), "p"),
     "decorrelated": ArmStyle(SKY, (0, (4, 1, 2, 1)), "h"),
+    "standardized": ArmStyle(PURPLE, (0, (9, 1)), "8"),
+    "weight": ArmStyle(ORANGE, (0, (2, 2, 6, 2)), "x"),
 }
 # For arms with options, such as "group:groups=4": the colour of their kind with one of these.
 OPTION_STYLES = (((0, (1, 1)), "<"), ((0, (9, 2, 1, 2)), ">"), ((0, (3, 3)), "d"), ((0, (1, 3)), "H"))

@@ -12,7 +12,7 @@ from bn_keras.choices.ranges import RANGES
 from bn_keras.experiments.comparison.space import Space, Trial
 from bn_keras.experiments.training_recipe import TrainingRecipe, training_recipe
 from bn_keras.models import preset
-from bn_keras.models.norms import KINDS, named_and_options
+from bn_keras.models.norms import KERNEL_KINDS, KINDS, named_and_options
 
 BASELINE = "none"
 TUNING_SEED = 0
@@ -117,7 +117,7 @@ class Recipe:
         """The norm of an arm, with the recipe's momentum where it has moving averages."""
         norm = next(norm for norm in self.norms if text_of(norm) == arm)
         name, options = named_and_options(norm)
-        if name is None or "momentum" not in inspect.signature(KINDS[name][0]).parameters:
+        if name is None or name in KERNEL_KINDS or "momentum" not in inspect.signature(KINDS[name][0]).parameters:
             return norm
         return (name, {"momentum": self.norm_momentum} | options)
 
