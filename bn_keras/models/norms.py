@@ -206,6 +206,14 @@ def parts_of(kind: Norm) -> tuple[type | None, dict, Norm]:
     return wrapper, own, (behind, {key: value for key, value in options.items() if key not in own})
 
 
+def check_norm(kind: Norm) -> None:
+    """Makes a norm of any kind, and raises the errors of its name and its options."""
+    wrapper, options, behind = parts_of(kind)
+    if wrapper is not None:
+        wrapper(keras.layers.Dense(1), **options)
+    norm(behind)
+
+
 def outputs_norm(kind: Norm) -> Norm:
     """The norm of the outputs: `None` for one of the kernel alone."""
     return parts_of(kind)[2]

@@ -76,7 +76,7 @@ def new_figure(recipe: Recipe, heading: str, height: float, columns: int = 1, **
         axes.tick_params(labelsize=SMALL)
     sketch = "Sketch, " if recipe.sketch else ""
     weight = "bold" if recipe.sketch else "normal"
-    heading = wrapped(f"{sketch}{recipe.preset} on {recipe.data}: {heading}", FIGURE_LETTERS)
+    heading = wrapped(f"{sketch}{recipe.preset} on {recipe.data_in_words}: {heading}", FIGURE_LETTERS)
     figure.suptitle(heading, fontsize=SIZE, color=INK, fontweight=weight)
     return figure, row
 

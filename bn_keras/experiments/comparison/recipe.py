@@ -17,6 +17,7 @@ from bn_keras.models.norms import KERNEL_KINDS, KINDS, named_and_options
 BASELINE = "none"
 TUNING_SEED = 0
 EVALUATIONS = 100
+SMALL_BATCH = 16  # from here on the moments of a batch are hardly noisy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +108,20 @@ class Recipe:
         """The names of the arms, the baseline first."""
         names = [text_of(norm) for norm in self.norms]
         return tuple(sorted(names, key=lambda name: name != BASELINE))
+
+    @property
+    def is_of_small_batches(self) -> bool:
+        """Whether the comparison asks what a norm does with batches of a few examples."""
+        return self.batch_size < SMALL_BATCH
+
+    @property
+    def data_in_words(self) -> str:
+        """The data set, and the batch where it is small.
+
+        >>> Recipe(preset="mlp_sigmoid", data="digits", validation_examples=300, batch_size=4).data_in_words
+        'digits in batches of 4'
+        """
+        return f"{self.data} in batches of {self.batch_size}" if self.is_of_small_batches else self.data
 
     @property
     def space(self) -> Space:
