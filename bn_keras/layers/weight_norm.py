@@ -14,7 +14,7 @@ from bn_keras.ops.kernel_norm import kernel_norms, weight_norm
 class WeightNorm(KernelLayer):
     r"""Splits the kernel of a linear layer into a norm and a direction per output channel, which train apart.
 
-    $$ w = g \frac{v}{\sqrt{\sum_i v_i^2 + \epsilon}} $$
+    $$ y = \operatorname{layer}_w(x) \qquad w = g \frac{v}{\sqrt{\sum_i v_i^2 + \epsilon}} $$
 
     The sum is taken over the fan-in of one output channel. The wrapped layer computes with w. Its kernel is v, which
     starts as `kernel_initializer` says. g starts at the norm of v, so the first outputs are those of the layer alone,
@@ -74,7 +74,7 @@ class WeightNorm(KernelLayer):
     def build_kernel(self, name: str, kernel: keras.Variable, axes: tuple[int, ...]) -> None:
         def initializer(shape, dtype=None):
             norms = kernel_norms(tf.convert_to_tensor(kernel), axes, self.epsilon)
-            if tf.executing_eagerly() and tf.reduce_any(norms <= tf.sqrt(tf.cast(self.epsilon, norms.dtype))):
+            if tf.executing_eagerly() and not kernel.numpy().any(axes).all():
                 raise ValueError(
                     f"WeightNorm cannot take the {name} of {self.layer.name!r}, which starts with an output channel "
                     "of zeros: zeros have no direction, and would never train. Use another initializer."

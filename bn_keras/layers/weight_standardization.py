@@ -14,7 +14,7 @@ from bn_keras.ops.kernel_norm import fan_in, weight_standardization
 class WeightStandardization(KernelLayer):
     r"""Gives each output channel of a linear layer's kernel the mean 0 and the variance 1.
 
-    $$ w = \gamma \frac{v - \mu}{\sqrt{\sigma^2 + \epsilon}} $$
+    $$ y = \operatorname{layer}_w(x) \qquad w = \gamma \frac{v - \mu}{\sqrt{\sigma^2 + \epsilon}} $$
 
     The mean μ and the biased variance σ² are taken over the fan-in of one output channel. The wrapped layer computes
     with w. Its kernel is v, which starts as `kernel_initializer` says; the size of the first values does not matter.

@@ -1,30 +1,22 @@
 """Batch norm of inference, merged into the linear layers beside it."""
 
-import collections
 import functools
 
 import keras
 import numpy as np
 
-from bn_keras.layers import (
-    Affine,
-    BatchNorm,
-    DecorrelatedBatchNorm,
-    SyncBatchNorm,
-    WeightNorm,
-    WeightStandardization,
-)
+from bn_keras.layers import Affine, BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
 from bn_keras.layers.kernel_layer import KernelLayer
 from bn_keras.surgery import linear
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import Trace, names_an_output, traced
-from bn_keras.surgery.tree import held_by, layers_of
+from bn_keras.surgery.tree import layers_of
+from bn_keras.surgery.wrappers import Wrappers
 
 BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
 FOLDABLE = {*BATCH_NORMS, SyncBatchNorm}
-WRAPPERS = {WeightNorm, WeightStandardization}
 
 
 def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
@@ -83,7 +75,7 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     folding = Folding(model, *traced(model, (*BATCH_NORMS, *linear.FAMILY_OF)))
     for layer in layers_of(model):
         if isinstance(layer, KernelLayer):
-            folding.unwrap(layer)
+            folding.rows.append(folding.wrappers.row(layer))
         elif isinstance(layer, (*BATCH_NORMS, DecorrelatedBatchNorm, Affine)):
             folding.add(layer)
     if strict:
@@ -99,18 +91,7 @@ class Folding:
         self.values: dict = {}
         self.changes: dict = {}
         self.rows: list[Row] = []
-        every = layers_of(model)
-        wrappers = [layer for layer in every if isinstance(layer, KernelLayer)]
-        holders = collections.Counter(inner for layer in every for inner in held_by(layer)) if wrappers else {}
-        self.stays = {each: why_wrapped(each, holders[each.layer]) for each in wrappers}
-        self.wrapper_of = {each.layer: each for each in wrappers if not self.stays[each]}
-        self.inside = {each.layer for each in wrappers} - set(self.wrapper_of)  # of wrappers that stay
-
-    def unwrap(self, wrapper):
-        """Books a wrapper of a kernel, whose layer has the normalized kernel from here on."""
-        why = self.stays[wrapper]
-        row = functools.partial(Row, wrapper.name, type(wrapper).__name__)
-        self.rows.append(row("kept", why) if why else row("folded", into=(wrapper.name,)))
+        self.wrappers = Wrappers(model)
 
     def add(self, norm):
         """Finds a place for one batch norm, or for the `Affine` layer that an earlier fold has left."""
@@ -134,36 +115,29 @@ class Folding:
             self.values[layer] = change(self.values_of(layer), scale, offset, layer)
         self.changes[norm] = Change(self.remainder(norm), values={})
         self.values.pop(norm, None)
-        into = tuple(self.wrapper_of.get(layer, layer).name for layer in ([before] if before is not None else after))
+        into = tuple(self.wrappers.name_of(layer) for layer in ([before] if before is not None else after))
         self.rows.append(Row(norm.name, kind, "folded", into=into))
 
     def plan(self) -> dict:
         changes = {layer: Change(self.remade(layer), values) for layer, values in self.values.items()}
-        for layer, wrapper in self.wrapper_of.items():
-            changes[wrapper] = changes.get(layer) or Change(
-                functools.partial(plain, layer, wrapper), self.values_of(layer)
-            )
-            changes[layer] = Change(None)
-        return self.changes | changes
+        return self.changes | changes | self.wrappers.changes(changes)
 
     def remade(self, layer):
         if isinstance(layer, BATCH_NORMS):
             return functools.partial(affine_like, layer)
-        return functools.partial(linear.with_bias, layer, self.wrapper_of.get(layer, layer).name)
+        return functools.partial(linear.with_bias, layer, self.wrappers.name_of(layer))
 
     def kind_of(self, layer) -> type | None:
         """The class of a linear layer; a batch norm that is mapped counts as `Affine`."""
         return Affine if layer in self.values and isinstance(layer, BATCH_NORMS) else type(layer)
 
     def is_linear(self, layer) -> bool:
-        """Whether a layer can take a map; one that is folded away itself cannot."""
-        return layer not in self.changes and layer not in self.inside and self.kind_of(layer) in linear.FAMILY_OF
+        """Whether a layer can take a map; one that is folded away itself cannot, nor one in a wrapper that stays."""
+        taken = layer in self.changes or layer in self.wrappers.inside_of_kept
+        return not taken and self.kind_of(layer) in linear.FAMILY_OF
 
     def values_of(self, layer):
-        if layer in self.values:
-            return self.values[layer]
-        wrapper = self.wrapper_of.get(layer)
-        return linear.values_of(layer) | (linear.effective_kernels(wrapper) if wrapper is not None else {})
+        return self.values[layer] if layer in self.values else self.wrappers.values_of(layer)
 
     def affine_of(self, norm):
         """The scale and the offset of a batch norm, or of an `Affine` layer with what is merged into it already."""
@@ -261,19 +235,6 @@ class Folding:
         return None
 
 
-def why_wrapped(wrapper: KernelLayer, holders: int) -> str | None:
-    """Why a wrapper of a kernel stays what it is; its layer is held by a number of layers."""
-    if type(wrapper) not in WRAPPERS:
-        return f"its class, {type(wrapper).__name__}, derives from a wrapper of kernels and may mean something else"
-    if not wrapper.built:
-        return "it has no weights: nothing calls it"
-    if holders > 1:
-        return "the layer that it wraps is used elsewhere too"
-    if linear.extra_variables(wrapper.layer):
-        return f"the layer that it wraps has variables of its own, {linear.extra_variables(wrapper.layer)}"
-    return None
-
-
 def activation_of(norm):
     return getattr(norm, "activation", keras.activations.linear)
 
@@ -289,11 +250,6 @@ def affine_of(norm) -> tuple[np.ndarray, np.ndarray]:
 
 def as_float64(variable) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
-
-
-def plain(layer, wrapper) -> keras.layers.Layer:
-    """A layer like the one in a wrapper, with the name of the wrapper."""
-    return type(layer).from_config(layer.get_config() | {"name": wrapper.name})
 
 
 def affine_like(norm) -> Affine:

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from bn_keras.layers import Affine
-from bn_keras.layers.kernel_layer import KernelLayer
 from bn_keras.layers.kernels import DEPTHWISE, OUTPUTS_LAST, SEPARABLE, TRANSPOSED, einsum_labels
 
 Values = dict[str, np.ndarray]
@@ -135,12 +134,6 @@ def values_of(layer) -> Values:
     """The variables in float64 by name, with a bias of zeros where the layer has none."""
     values = {each.name: np.asarray(keras.ops.convert_to_numpy(each), np.float64) for each in layer.variables}
     return values if isinstance(layer, Affine) else {"bias": np.zeros(bias_shape(layer))} | values
-
-
-def effective_kernels(wrapper: KernelLayer) -> Values:
-    """The kernels that the layer within a wrapper computes with, in float64 by name."""
-    kernels = wrapper.effective_kernels()
-    return {name: np.asarray(keras.ops.convert_to_numpy(each), np.float64) for name, each in kernels.items()}
 
 
 def bias_shape(layer) -> tuple[int, ...]:
