@@ -17,6 +17,9 @@ class KernelLayer(DeclaredLayer):
     The kernel of the wrapped layer is the variable v that trains. A wrapper has the dtype policy of its layer.
     """
 
+    layer: keras.layers.Layer
+    dtype_policy: keras.DTypePolicy
+
     def check_arguments(self) -> None:
         policy = self.layer.dtype_policy
         if self.dtype_policy not in (policy, keras.config.dtype_policy()):
