@@ -15,6 +15,8 @@ __all__ = [
     "LayerNorm",
     "RMSNorm",
     "SyncBatchNorm",
+    "WeightNorm",
+    "WeightStandardization",
     "__version__",
     "models",
     "surgery",
@@ -43,6 +45,8 @@ if TYPE_CHECKING or not _is_command():
         LayerNorm,
         RMSNorm,
         SyncBatchNorm,
+        WeightNorm,
+        WeightStandardization,
         models,
         surgery,
     )

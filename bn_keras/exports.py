@@ -19,6 +19,8 @@ from bn_keras.layers import (
     LayerNorm,
     RMSNorm,
     SyncBatchNorm,
+    WeightNorm,
+    WeightStandardization,
 )
 
 # Loading a file that surgery has changed, or a preset with layers of its own, needs their classes.
@@ -35,6 +37,8 @@ __all__ = [
     "LayerNorm",
     "RMSNorm",
     "SyncBatchNorm",
+    "WeightNorm",
+    "WeightStandardization",
     "models",
     "surgery",
 ]

@@ -174,3 +174,36 @@ def decorrelated_batch_norm_gradient(x, gamma, dy, axis, groups, iterations, eps
     dcentred += np.sqrt(share) * np.einsum("gmi,gij->gmj", np.sqrt(share) * centred, dsigma + dsigma.swapaxes(1, 2))
     dx = dcentred - share * dcentred.sum(1, keepdims=True)
     return out_of_groups(dx, shape, axis), dgamma.ravel(), dbeta.ravel()
+
+
+def weight_norm(v, g, axes, epsilon):
+    """Salimans and Kingma, equation 2, with ε."""
+    norm = np.sqrt((v**2).sum(axes, keepdims=True) + epsilon)
+    return g * v / norm
+
+
+def weight_norm_gradient(v, g, dw, axes, epsilon):
+    """The chain rule through the norm. Returns `(dv, dg)`; g has the sizes of v along the channels, and 1."""
+    norm = np.sqrt((v**2).sum(axes, keepdims=True) + epsilon)
+    dnorm = (-dw * g * v / norm**2).sum(axes, keepdims=True)
+    return dw * g / norm + dnorm * v / norm, (dw * v / norm).sum(axes, keepdims=True)
+
+
+def weight_standardization(v, gain, axes, epsilon, scaled):
+    """Qiao et al., equation 4, with ε under the root; `scaled` divides by the root of the fan-in, as in NFNets."""
+    count = v.size / gain.size if scaled else 1
+    centred = v - v.mean(axes, keepdims=True)
+    return gain * centred / np.sqrt(v.var(axes, keepdims=True) + epsilon) / np.sqrt(count)
+
+
+def weight_standardization_gradient(v, gain, dw, axes, epsilon, scaled):
+    """The chain rule through mean and variance. Returns `(dv, dgain)`."""
+    count = v.size / gain.size
+    dw = dw / np.sqrt(count) if scaled else dw
+    centred = v - v.mean(axes, keepdims=True)
+    deviation = np.sqrt(v.var(axes, keepdims=True) + epsilon)
+    dnormalized = dw * gain
+    dvariance = (dnormalized * centred * -0.5 * deviation**-3).sum(axes, keepdims=True)
+    dmean = (-dnormalized / deviation).sum(axes, keepdims=True)
+    dv = dnormalized / deviation + dvariance * 2 * centred / count + dmean / count
+    return dv, (dw * centred / deviation).sum(axes, keepdims=True)

@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 
+import keras
 import pytest
 
 import bn_keras.layers
@@ -46,12 +47,15 @@ def test_a_type_checker_sees_the_constructor_that_runs(name):
     (declared,) = ast.parse(inspect.getsource(layer)).body
     guarded = [node for node in declared.body if isinstance(node, ast.If)]
     (constructor,) = [node for block in guarded for node in block.body if isinstance(node, ast.FunctionDef)]
-    names = {"typing": __import__("typing"), "collections": __import__("collections"), **ALIASES}
+    names = {"typing": __import__("typing"), "collections": __import__("collections"), "keras": keras, **ALIASES}
     seen = {}
     arguments = constructor.args
     positional = arguments.args[1:]
+    required = positional[: len(positional) - len(arguments.defaults)]
+    for each in required:
+        seen[each.arg] = "positional", inspect.Parameter.empty, eval(ast.unparse(each.annotation), names)
     for kind, each, default in [
-        *(("positional", *pair) for pair in zip(positional, arguments.defaults, strict=True)),
+        *(("positional", *pair) for pair in zip(positional[len(required) :], arguments.defaults, strict=True)),
         *(("keyword", *pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)),
     ]:
         seen[each.arg] = kind, ast.literal_eval(default), eval(ast.unparse(each.annotation), names)

@@ -22,7 +22,9 @@ FAMILIES = {
     "vgg": ("vgg_small",),
 }  # fmt: skip
 PRESETS = tuple(sorted(name for names in FAMILIES.values() for name in names))
-NORMS = ("batch", "sync", "ghost", "renorm", "layer", "group", "instance", "rms", "decorrelated")
+NORMS = (
+    "batch", "sync", "ghost", "renorm", "layer", "group", "instance", "rms", "decorrelated", "standardized", "weight",
+)  # fmt: skip
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "linear", "exponential", "piecewise")
 AUGMENTATIONS = ("flip", "shift", "rotate", "zoom", "contrast", "brightness")

@@ -193,12 +193,18 @@ class Trainer:
             yield tf.constant(split.inputs[own]), tf.constant(split.labels[own])
 
 
+NORMS_OF_KERNELS = ("g", "depthwise_g", "pointwise_g")
+
+
 def first_weights(
     recipe: TrainingRecipe, data: Data, make_network: Callable[[TrainingRecipe, Data], keras.Model] = build_network
 ) -> list[np.ndarray]:
-    """The weights of a new network, with the recipe's gain on its kernels."""
+    """The weights of a new network, with the recipe's gain on its kernels.
+
+    The size of a kernel within `WeightNorm` is that of its `g`.
+    """
     model = make_network(recipe, data)
-    kernels = [weight.name.endswith("kernel") for weight in model.weights]
+    kernels = [weight.name.endswith("kernel") or weight.name in NORMS_OF_KERNELS for weight in model.weights]
     if recipe.initial_gain != 1 and not any(kernels):
         raise RecipeError("initial_gain", f"1 for {recipe.preset!r}, which has no kernels", recipe.initial_gain)
     values = zip(model.get_weights(), kernels, strict=True)

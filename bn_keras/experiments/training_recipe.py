@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from bn_keras.choices.fields import RecipeError, check_lengths, make_plain, require, require_in_ranges
 from bn_keras.choices.names import AUGMENTATIONS, DTYPES, OPTIMIZERS, SCHEDULES
 from bn_keras.choices.ranges import RANGES
-from bn_keras.models import norm as make_norm
 from bn_keras.models import preset
+from bn_keras.models.norms import check_norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class TrainingRecipe:
     def _check_network(self):
         if callable(self.norm):
             raise RecipeError("norm", "a name, or a name and a dict of options, so that it can be stored", self.norm)
-        make_norm(self.norm)
+        check_norm(self.norm)
         unknown = sorted(set(self.options) - set(preset(self.preset).options))
         known = ", ".join(preset(self.preset).options) or "none"
         require("options", not unknown, f"options of {self.preset!r}: {known}", dict(self.options))

@@ -8,6 +8,8 @@ from bn_keras.layers.group_norm import GroupNorm, InstanceNorm
 from bn_keras.layers.layer_norm import LayerNorm
 from bn_keras.layers.rms_norm import RMSNorm
 from bn_keras.layers.sync_batch_norm import SyncBatchNorm
+from bn_keras.layers.weight_norm import WeightNorm
+from bn_keras.layers.weight_standardization import WeightStandardization
 
 __all__ = [
     "Affine",
@@ -19,4 +21,6 @@ __all__ = [
     "LayerNorm",
     "RMSNorm",
     "SyncBatchNorm",
+    "WeightNorm",
+    "WeightStandardization",
 ]

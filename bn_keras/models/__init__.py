@@ -2,7 +2,7 @@
 
 from bn_keras.models.card import describe
 from bn_keras.models.features import features
-from bn_keras.models.norms import norm, norms
+from bn_keras.models.norms import linear_norm, norm, norms
 from bn_keras.models.registry import build, list_presets, preset
 
-__all__ = ["build", "describe", "features", "list_presets", "norm", "norms", "preset"]
+__all__ = ["build", "describe", "features", "linear_norm", "list_presets", "norm", "norms", "preset"]

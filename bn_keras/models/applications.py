@@ -13,7 +13,7 @@ from bn_keras.models.blocks import begin
 from bn_keras.models.imagenet import check_available, preprocessing_of
 from bn_keras.models.norms import Norm
 from bn_keras.models.preset import Preset
-from bn_keras.models.transplant import transplanted
+from bn_keras.models.transplant import refuse_in_applications, transplanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +183,7 @@ def application(
             moments, those that an option such as `scale=False` drops, and those of the head for other classes than
             1000.
     """
+    refuse_in_applications(name, norm)
     own_preprocessing = weights is not None and preprocessing is None
     if own_preprocessing and family.preprocessing:
         preprocessing = preprocessing_of(family.preprocessing)

@@ -4,7 +4,7 @@ import typing
 
 import keras
 
-from bn_keras.models.norms import Norm, named_and_options, normalize
+from bn_keras.models.norms import Norm, linear_norm, named_and_options, outputs_norm
 from bn_keras.models.norms import norm as new_norm
 
 MOST_DEPTH = 1_000
@@ -36,8 +36,9 @@ def begin(
 
 
 def has_bias(norm: Norm) -> bool:
-    """Whether a linear layer before a norm has a bias: where no norm follows, or one without an offset of its own."""
-    return named_and_options(norm)[0] is None or not getattr(new_norm(norm), "center", False)
+    """Whether a linear layer has a bias: where no norm of its outputs follows, or one without an offset of its own."""
+    behind = outputs_norm(norm)
+    return named_and_options(behind)[0] is None or not getattr(new_norm(behind), "center", False)
 
 
 def scaled(units: int, width: float) -> int:
@@ -64,7 +65,7 @@ def check_weights(count: int, what: str) -> None:
 
 def conv_norm(x, filters: int, kernel_size, *, norm: Norm, name: str, strides: int = 1):
     """Convolution and normalization where there is one."""
-    x = keras.layers.Conv2D(
+    conv = keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
@@ -72,8 +73,8 @@ def conv_norm(x, filters: int, kernel_size, *, norm: Norm, name: str, strides: i
         use_bias=has_bias(norm),
         kernel_initializer="he_normal",
         name=f"{name}_conv",
-    )(x)
-    return normalize(x, norm, name=f"{name}_norm")
+    )
+    return linear_norm(x, conv, norm=norm, name=f"{name}_norm")
 
 
 def conv_norm_relu(x, filters: int, kernel_size, *, norm: Norm, name: str, strides: int = 1):
@@ -105,7 +106,7 @@ class Gate(keras.layers.Layer):
 
 
 def add_branch(x, branch, *, norm: Norm, name: str):
-    """`x` plus a residual branch; without a norm, the branch goes through a gate."""
-    if named_and_options(norm)[0] is None:
+    """`x` plus a residual branch; without a norm of outputs, the branch goes through a gate."""
+    if named_and_options(outputs_norm(norm))[0] is None:
         branch = Gate(name=f"{name}_gate")(branch)
     return keras.layers.Add(name=f"{name}_add")([x, branch])

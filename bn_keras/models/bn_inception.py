@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from bn_keras.models.blocks import begin, conv_norm_relu, has_bias, scaled
-from bn_keras.models.norms import normalize
+from bn_keras.models.norms import linear_norm
 from bn_keras.models.preset import Preset
 
 
@@ -63,7 +63,7 @@ def bn_inception_slim(*, norm, classes, input_shape, width, preprocessing, name)
 
 def separable_stem(x, filters: int, *, norm, name):
     """A separable 7×7 convolution of stride 2 with depth multiplier 8, normalization, ReLU."""
-    x = keras.layers.SeparableConv2D(
+    conv = keras.layers.SeparableConv2D(
         filters,
         7,
         strides=2,
@@ -73,8 +73,8 @@ def separable_stem(x, filters: int, *, norm, name):
         depthwise_initializer="he_normal",
         pointwise_initializer="he_normal",
         name=f"{name}_conv",
-    )(x)
-    x = normalize(x, norm, name=f"{name}_norm")
+    )
+    x = linear_norm(x, conv, norm=norm, name=f"{name}_norm")
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from bn_keras.layers.kernel_layer import KernelLayer
 from bn_keras.models.features import has_kernel, nodes_of
 from bn_keras.surgery.tree import is_graph
 
@@ -59,15 +60,16 @@ def calls_in(model) -> list[tuple]:
 
 def count_of(layer, shape: tuple) -> int | None:
     """The multiply-adds of one call that gives an output of a shape; `None` for a layer of an unknown kind."""
+    outer, layer = layer, layer.layer if isinstance(layer, KernelLayer) else layer
     kernels = sum(math.prod(weight.shape) for weight in layer.weights if "kernel" in weight.name)
     if isinstance(layer, keras.layers.Dense):
         return kernels * math.prod(shape[1:-1])
     if isinstance(layer, CONVOLUTIONS):
         return kernels * positions(layer, shape)
     if isinstance(layer, TRANSPOSED):
-        return kernels * positions(layer, layer.input.shape)
+        return kernels * positions(layer, outer.input.shape)
     if isinstance(layer, keras.layers.EinsumDense):
-        return kernels * repeats_of(layer)
+        return kernels * repeats_of(layer, outer.input.shape)
     if isinstance(layer, keras.layers.MultiHeadAttention):
         return attention(layer)
     return None
@@ -78,14 +80,14 @@ def positions(layer, shape: tuple) -> int:
     return math.prod(shape[2:] if layer.data_format == "channels_first" else shape[1:-1])
 
 
-def repeats_of(layer) -> int:
+def repeats_of(layer, shape: tuple) -> int:
     """How many times an EinsumDense layer uses its kernel: the size of the input along the axes it does not sum."""
     inputs, _, rest = layer.equation.replace(" ", "").partition(",")
     kernel = rest.partition("->")[0]
     if "..." in inputs:  # the axes that are not named come first
-        count = len(layer.input.shape) - len(inputs.replace("...", ""))
+        count = len(shape) - len(inputs.replace("...", ""))
         inputs = inputs.replace("...", "?" * count)
-    sizes = zip(inputs[1:], layer.input.shape[1:], strict=True)
+    sizes = zip(inputs[1:], shape[1:], strict=True)
     return math.prod(size for label, size in sizes if label not in kernel)
 
 

@@ -123,7 +123,7 @@ def stride_behind(before: Node, layer, shape: tuple) -> float:
     height, smaller = before.shape[1], shape[1] if len(shape) == 4 else None
     if smaller is None or height is None or isinstance(layer, WITHOUT_STRIDE):
         return before.stride
-    strides = getattr(layer, "strides", None)
+    strides = getattr(getattr(layer, "layer", layer), "strides", None)  # of a wrapper those of its layer
     if strides is not None and (smaller < height or smaller == height == 1):
         return before.stride * (strides if isinstance(strides, int) else strides[0])
     return before.stride * 2 ** round(math.log2(height / smaller))

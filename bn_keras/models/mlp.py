@@ -6,7 +6,7 @@ import math
 import keras
 
 from bn_keras.models.blocks import MOST_DEPTH, begin, check_count, check_weights, has_bias, scaled
-from bn_keras.models.norms import normalize
+from bn_keras.models.norms import linear_norm
 from bn_keras.models.preset import Preset
 
 
@@ -20,13 +20,13 @@ def mlp_sigmoid(*, norm, classes, input_shape, width, preprocessing, name):
     inputs, x = begin(input_shape, preprocessing)
     x = keras.layers.Flatten(name="flatten")(x)
     for i in (1, 2, 3):
-        x = keras.layers.Dense(
+        dense = keras.layers.Dense(
             scaled(100, width),
             use_bias=has_bias(norm),
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
             name=f"hidden_{i}",
-        )(x)
-        x = normalize(x, norm, name=f"hidden_{i}_norm")
+        )
+        x = linear_norm(x, dense, norm=norm, name=f"hidden_{i}_norm")
         x = keras.layers.Activation("sigmoid", name=f"hidden_{i}_sigmoid")(x)
     outputs = keras.layers.Dense(
         classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.1), name="logits"
@@ -45,10 +45,10 @@ def deep(activation, initializer, *, norm, classes, input_shape, width, preproce
     inputs, x = begin(input_shape, preprocessing)
     x = keras.layers.Flatten(name="flatten")(x)  # 784
     for i in range(1, depth + 1):  # 100 each
-        x = keras.layers.Dense(
+        dense = keras.layers.Dense(
             scaled(units, width), use_bias=has_bias(norm), kernel_initializer=initializer, name=f"hidden_{i}"
-        )(x)
-        x = normalize(x, norm, name=f"hidden_{i}_norm")
+        )
+        x = linear_norm(x, dense, norm=norm, name=f"hidden_{i}_norm")
         if activation:
             x = keras.layers.Activation(activation, name=f"hidden_{i}_{activation}")(x)
     outputs = keras.layers.Dense(classes, name="logits")(x)

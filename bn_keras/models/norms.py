@@ -1,15 +1,23 @@
 """Normalization layers by name: one list for every network."""
 
 import difflib
+import inspect
 import typing
 from collections.abc import Callable
 
 import keras
 
-from bn_keras.layers import GroupNorm
+from bn_keras.layers import GroupNorm, WeightNorm, WeightStandardization
 from bn_keras.layers.kinds import KINDS
 
 Norm = str | tuple[str | None, dict] | Callable | None
+
+# Norms of a kernel: the wrapper of a linear layer, and the norm of its outputs.
+KERNEL_KINDS: dict[str, tuple[type, str | None]] = {
+    "standardized": (WeightStandardization, "group"),
+    "weight": (WeightNorm, None),
+}
+NAMES = (*KINDS, *KERNEL_KINDS)
 
 
 def norms() -> list[str | None]:
@@ -18,10 +26,12 @@ def norms() -> list[str | None]:
     Returns:
         A list of strs, and `None`, which stands for no normalization.
 
-    >>> norms()
-    [None, 'batch', 'sync', 'ghost', 'renorm', 'layer', 'group', 'instance', 'rms', 'decorrelated']
+    >>> norms()[:7]
+    [None, 'batch', 'sync', 'ghost', 'renorm', 'layer', 'group']
+    >>> norms()[7:]
+    ['instance', 'rms', 'decorrelated', 'standardized', 'weight']
     """
-    return [None, *KINDS]
+    return [None, *NAMES]
 
 
 def norm(kind: Norm, **options: typing.Any) -> keras.layers.Layer:
@@ -44,16 +54,20 @@ def norm(kind: Norm, **options: typing.Any) -> keras.layers.Layer:
     steps hardly normalize. `("renorm", {"renorm_clipping": {"rmax": 3.0, "rmin": 1 / 3, "dmax": 5.0}})` bounds the
     correction, as its paper does.
 
+    `"standardized"` and `"weight"` normalize the kernel of a linear layer, so no layer behind it can stand for them:
+    use `linear_norm`, which takes every name.
+
     Args:
-        kind: Str or `None`, one of `norms()`; or a pair of a name and a dict of options, `("group", {"groups": 8})`; or
-            a callable that returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`.
+        kind: Str or `None`, one of `norms()` but `"standardized"` and `"weight"`; or a pair of a name and a dict of
+            options, `("group", {"groups": 8})`; or a callable that returns a new layer, such as
+            `functools.partial(BatchNorm, momentum=0.9)`.
         **options: Arguments of the layer. They override the options of a pair.
 
     Returns:
         The layer, not built.
 
     Raises:
-        ValueError: For an unknown name, or an option that the layer does not have.
+        ValueError: For an unknown name, an option that the layer does not have, or a norm of kernels.
         TypeError: For a `kind` of another type, and for a callable that returns no layer, or the same layer twice.
 
     >>> norm("group", groups=8).groups
@@ -69,6 +83,7 @@ def norm(kind: Norm, **options: typing.Any) -> keras.layers.Layer:
             raise ValueError(f"`norm=None` takes no options. Received: {options}. Name a norm, or drop the options.")
         return keras.layers.Identity(**taken)
     if isinstance(name, str):
+        refuse_kernel_norm(kind, "`norm`", "it makes a layer for outputs alone. Call `bn_keras.models.linear_norm`")
         layer, defaults = KINDS[name]
         return layer(**(defaults | options))
     layer = name(**options)
@@ -104,13 +119,91 @@ def named_and_options(kind: Norm) -> tuple[str | Callable | None, dict]:
         )
     if name is None and options:
         raise ValueError(f"`norm=None` takes no options. Received: norm={kind!r}. Name a norm, or drop the options.")
-    if name is None or callable(name) or (isinstance(name, str) and name in KINDS):
+    if name is None or callable(name) or (isinstance(name, str) and name in NAMES):
         return name, dict(options)
-    near = difflib.get_close_matches(str(name), KINDS, n=1)
+    near = difflib.get_close_matches(str(name), NAMES, n=1)
     raise ValueError(
-        f"`norm` must be None, one of {', '.join(map(repr, KINDS))}, or a callable that returns "
+        f"`norm` must be None, one of {', '.join(map(repr, NAMES))}, or a callable that returns "
         f"a layer. Received: norm={name!r}." + (f" Did you mean {near[0]!r}?" if near else "")
     )
+
+
+def linear_norm(x, layer: keras.layers.Layer, *, norm: Norm, name: str):
+    """Returns `x` through a linear layer and a normalization by name, for a builder of your own.
+
+    | name | what is normalized |
+    | --- | --- |
+    | `None` | nothing |
+    | `"standardized"` | the kernel, by `WeightStandardization`; and the outputs, by `GroupNorm()` of 32 groups |
+    | `"weight"` | the kernel, by `WeightNorm` |
+    | any other of `norms()` | the outputs, by the layer of `norm` |
+
+    A wrapper of the layer has the layer's name. The options of `"standardized"` are those of `GroupNorm`, and `scaled`,
+    `use_gain` and `gain_initializer` of `WeightStandardization`. Those of `"weight"` are those of `WeightNorm`.
+
+    Args:
+        x: Keras tensor.
+        layer: Keras layer, new and linear, such as `Dense` or `Conv2D`, without an activation.
+        norm: Str or `None`, one of `norms()`; a pair of a name and a dict of options; or a callable that returns a new
+            layer for the outputs.
+        name: Str, the name of the layer that normalizes the outputs.
+
+    Returns:
+        The normalized outputs, a Keras tensor.
+
+    Raises:
+        ValueError: For an unknown name or option, and where the norm cannot normalize the kernel or the outputs.
+        TypeError: If the kernel of `layer` cannot be normalized, and as `norm` raises it.
+
+    >>> images = keras.Input((8, 8, 3))
+    >>> kind = ("standardized", {"groups": 4})
+    >>> x = linear_norm(images, keras.layers.Conv2D(8, 3, name="conv"), norm=kind, name="conv_norm")
+    >>> [type(layer).__name__ for layer in keras.Model(images, x).layers]
+    ['InputLayer', 'WeightStandardization', 'GroupNorm']
+    """
+    wrapper, options, behind = parts_of(norm)
+    if wrapper is not None:
+        layer = wrapper(layer, name=layer.name, **options)
+    return normalize(layer(x), behind, name=name)
+
+
+def parts_of(kind: Norm) -> tuple[type | None, dict, Norm]:
+    """The wrapper of the kernel and its options, and the norm of the outputs, for a norm of either.
+
+    >>> parts_of(("standardized", {"groups": 4, "scaled": True}))[1:]
+    ({'scaled': True}, ('group', {'groups': 4}))
+    >>> parts_of("weight")[1:], parts_of("batch")
+    (({}, None), (None, {}, 'batch'))
+    """
+    name, options = named_and_options(kind)
+    if not isinstance(name, str) or name not in KERNEL_KINDS:
+        return None, {}, kind
+    wrapper, behind = KERNEL_KINDS[name]
+    if behind is None:
+        return wrapper, options, None
+    of_wrapper = set(inspect.signature(wrapper).parameters) - set(inspect.signature(KINDS[behind][0]).parameters)
+    own = {key: value for key, value in options.items() if key in of_wrapper}
+    return wrapper, own, (behind, {key: value for key, value in options.items() if key not in own})
+
+
+def check_norm(kind: Norm) -> None:
+    """Makes a norm of any kind, and raises the errors of its name and its options."""
+    wrapper, options, behind = parts_of(kind)
+    if wrapper is not None:
+        wrapper(keras.layers.Dense(1), **options)
+    norm(behind)
+
+
+def outputs_norm(kind: Norm) -> Norm:
+    """The norm of the outputs: `None` for one of the kernel alone."""
+    return parts_of(kind)[2]
+
+
+def refuse_kernel_norm(kind: Norm, taker: str, why: str) -> None:
+    """Refuses a norm of kernels where there is none to take it."""
+    name, _ = named_and_options(kind)
+    if isinstance(name, str) and name in KERNEL_KINDS:
+        raise ValueError(f"{taker} cannot take `norm={kind!r}`, which normalizes the kernels of linear layers: {why}.")
 
 
 def normalize(x, kind: Norm, name: str, common: int | None = None):

@@ -5,7 +5,7 @@ import functools
 import keras
 
 from bn_keras.models.blocks import MOST_DEPTH, add_branch, check_count, check_weights, scaled
-from bn_keras.models.norms import Norm, normalize
+from bn_keras.models.norms import Norm, normalize, refuse_kernel_norm
 from bn_keras.models.norms import norm as new_norm
 from bn_keras.models.preset import Preset
 
@@ -25,6 +25,7 @@ def transformer_small(
         dropout: The rate behind the embeddings, in the attention and at the end of each branch, in [0, 1).
         norm_first: Whether a norm stands before each branch and before the logits, or behind each addition.
     """
+    refuse_kernel_norm(norm, repr(name), "its norms stand before the branches. Use norm='layer' or norm='rms'")
     check_options(depth=depth, heads=heads, units=units, dropout=dropout, norm_first=norm_first)
     if preprocessing:
         raise ValueError(

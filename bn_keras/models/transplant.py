@@ -17,7 +17,7 @@ import keras
 
 from bn_keras.layers import BatchNorm, LayerNorm, RMSNorm
 from bn_keras.models.blocks import Offset, has_bias
-from bn_keras.models.norms import KINDS, Norm, named_and_options, norm, normalize
+from bn_keras.models.norms import KINDS, Norm, named_and_options, norm, normalize, refuse_kernel_norm
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.linear import is_linear, with_bias
 from bn_keras.surgery.reports import Report, Row, Verified, hand_over
@@ -41,6 +41,7 @@ def transplanted(model: keras.Model, kind: Norm, *, classes: int, unwanted=(), p
         unwanted: The layers that are dropped.
         pretrained: Whether the weights of the model are trained: then a warning says which of them are lost.
     """
+    refuse_in_applications(model.name, kind)
     norms = [layer for layer in layers_of(model) if type(layer) in REPLACEABLE]
     check_fit(norms, kind)
     plan, rows = dict.fromkeys(unwanted, Change(None)), []
@@ -64,6 +65,12 @@ def transplanted(model: keras.Model, kind: Norm, *, classes: int, unwanted=(), p
     if pretrained:
         warn_of_lost_weights(model, made)
     return hand_over(copy, made, None)
+
+
+def refuse_in_applications(name: str, kind: Norm) -> None:
+    """Refuses a norm of kernels: there is no such norm in a network of Keras that could be swapped for it."""
+    why = "only the norms of outputs of a network of keras.applications are replaced. Use norm='group'"
+    refuse_kernel_norm(kind, repr(name), why)
 
 
 def in_place_of(old: keras.layers.Layer, kind: Norm) -> tuple[Change, Row]:

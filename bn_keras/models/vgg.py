@@ -3,7 +3,7 @@
 import keras
 
 from bn_keras.models.blocks import begin, check_weights, conv_norm_relu, has_bias, scaled
-from bn_keras.models.norms import normalize
+from bn_keras.models.norms import linear_norm
 from bn_keras.models.preset import Preset
 
 
@@ -21,8 +21,8 @@ def vgg_small(*, norm, classes, input_shape, width, preprocessing, name):
     units = scaled(512, width)
     check_weights(x.shape[-1] * units, f"{x.shape[-1]:,} inputs of {units:,} units")
     for i in (1, 2):
-        x = keras.layers.Dense(units, use_bias=has_bias(norm), kernel_initializer="he_normal", name=f"hidden_{i}")(x)
-        x = normalize(x, norm, name=f"hidden_{i}_norm")
+        dense = keras.layers.Dense(units, use_bias=has_bias(norm), kernel_initializer="he_normal", name=f"hidden_{i}")
+        x = linear_norm(x, dense, norm=norm, name=f"hidden_{i}_norm")
         x = keras.layers.ReLU(name=f"hidden_{i}_relu")(x)  # 512
     outputs = keras.layers.Dense(classes, name="logits")(x)
     return keras.Model(inputs, outputs, name=name)

@@ -8,11 +8,11 @@ import statistics
 
 from bn_keras.experiments.comparison import report
 from bn_keras.experiments.comparison.analysis import Comparison, Speedup
-from bn_keras.experiments.comparison.compare import COMPARISON, read_comparison
+from bn_keras.experiments.comparison.compare import COMPARISON, RUNS, read_comparison
 from bn_keras.experiments.comparison.figures import FIGURES
 from bn_keras.experiments.comparison.plan import FASTEST, MOST_ACCURATE, SAME
-from bn_keras.experiments.comparison.recipe import BASELINE
-from bn_keras.experiments.comparison.zoo import ZOO, place_of
+from bn_keras.experiments.comparison.recipe import BASELINE, Recipe
+from bn_keras.experiments.comparison.zoo import ZOO, compare_command, place_of
 from bn_keras.lab.markdown import sentence, table
 from bn_keras.lab.plot import png, svg
 from bn_keras.lab.results import ResultsError
@@ -22,8 +22,8 @@ from bn_keras.pages.zoo_card import CAPTIONS, bullets, card_text
 
 CARD, MATRIX, CSV, EARLIER = "README.md", "README.md", "results.csv", "earlier.json"
 CSV_COLUMNS = (
-    "preset", "data", "norm", "winner", "target", "validation_accuracy", "test_accuracy", "median_steps", "seeds",
-    "never", "fewer_steps", "low", "high", "faster", "step_seconds", "seconds", "less_time", "recipe",
+    "preset", "data", "batch_size", "norm", "winner", "target", "validation_accuracy", "test_accuracy", "median_steps",
+    "seeds", "never", "fewer_steps", "low", "high", "faster", "step_seconds", "seconds", "less_time", "recipe",
 )  # fmt: skip
 
 
@@ -50,9 +50,13 @@ def files(request: Request) -> dict[str, str | bytes]:
 
 
 def read_zoo(folder: pathlib.Path) -> dict[pathlib.PurePosixPath, Comparison]:
-    """The comparisons in a folder, in the order of `ZOO`; those that `ZOO` does not have come last."""
+    """The comparisons in a folder, in the order of `ZOO`; those that `ZOO` does not have come last.
+
+    A comparison without a run is left out, and an unfinished one is refused.
+    """
     order = {str(place_of(recipe)): recipe for recipe in ZOO}
-    found = {str(path.parent.relative_to(folder).as_posix()) for path in folder.glob(f"*/*/{COMPARISON}")}
+    begun = [path.parent for path in folder.glob(f"*/*/{COMPARISON}") if any((path.parent / RUNS).glob("*.json"))]
+    found = {path.relative_to(folder).as_posix() for path in begun}
     if not found:
         raise ResultsError(f"There is no {folder}/PRESET/DATA/{COMPARISON}. Make one with `make zoo`.")
     comparisons = {}
@@ -78,7 +82,7 @@ def preset_text(name: str, comparisons: dict[pathlib.PurePosixPath, Comparison])
     parts = [f"# {name}\n\n{sentence(entry.summary)} Source: {sentence(entry.source)}"]
     for place, comparison in comparisons.items():
         parts.append(
-            f"## [{comparison.recipe.data}]({place.parts[1]}/{CARD})\n{report.target_line(comparison)}\n\n"
+            f"## [{comparison.recipe.data_in_words}]({place.parts[1]}/{CARD})\n{report.target_line(comparison)}\n\n"
             f"{bullets(report.verdicts(comparison))}\n\n![{CAPTIONS['learning_curves']}]({place.parts[1]}/learning_curves.svg)"
         )
     return "\n\n".join(parts) + "\n"
@@ -94,10 +98,11 @@ def matrix_text(comparisons: dict[pathlib.PurePosixPath, Comparison]) -> str:
     """The page of the whole zoo."""
     rows = [row for place, comparison in comparisons.items() for row in matrix_rows(place, comparison)]
     lines = [
-        f"On {comparison.recipe.data}, {comparison.recipe.preset}: {line}"
+        f"On {comparison.recipe.data_in_words}, {comparison.recipe.preset}: {line}"
         for comparison in comparisons.values()
         for line in report.losses(comparison)
     ]
+    missing = [recipe for recipe in ZOO if place_of(recipe) not in comparisons]
     losses = bullets(lines) if lines else "Every norm is faster in all comparisons above, in steps and in time."
     return f"""# Model zoo
 
@@ -117,8 +122,16 @@ Its interval reaches 1×, its steps cost more time than they save, or the target
 
 {losses}
 
-`make zoo` makes the runs that are missing and writes these pages from the stored runs.
+{missing_text(missing)}`make zoo` makes the runs that are missing and writes these pages from the stored runs.
 """
+
+
+def missing_text(missing: list[Recipe]) -> str:
+    """The comparisons of the zoo that have no runs yet."""
+    if not missing:
+        return ""
+    rows = [(recipe.preset, recipe.data_in_words, f"`{compare_command(recipe)}`") for recipe in missing]
+    return f"## Not run yet\n{table(('preset', 'data', 'command'), rows)}\n\n"
 
 
 SPEEDUP_COLUMNS = (
@@ -127,12 +140,18 @@ SPEEDUP_COLUMNS = (
 
 
 def speedups(request: Request) -> str:
-    """The table of the README: a row for each norm of each comparison.
+    """The table of the README: a row for each norm of each comparison that has no small batches.
 
     Raises:
         ResultsError: As `files` does.
     """
-    rows = [row for place, comparison in read_zoo(request.results).items() for row in speedup_rows(place, comparison)]
+    comparisons = read_zoo(request.results).items()
+    rows = [
+        row
+        for place, comparison in comparisons
+        if not comparison.recipe.is_of_small_batches
+        for row in speedup_rows(place, comparison)
+    ]
     return table(SPEEDUP_COLUMNS, rows) + "\n"
 
 
@@ -159,7 +178,7 @@ def matrix_rows(place: pathlib.PurePosixPath, comparison: Comparison) -> list[tu
     rows = []
     for arm in comparison.recipe.arms:
         test = f"{statistics.median(comparison.test_accuracies(arm)):.2%}"
-        start = (f"[{place.parts[0]}]({place}/{CARD})", comparison.recipe.data, arm, test)
+        start = (f"[{place.parts[0]}]({place}/{CARD})", comparison.recipe.data_in_words, arm, test)
         if arm == BASELINE:
             own = comparison.speedup(comparison.arms[0]).baseline_crossings
             cells = (report.steps(statistics.median(own)), "1×", "1×", report.seconds(own, cost[arm].median), "1×")
@@ -194,8 +213,9 @@ def csv_row(comparison: Comparison, arm: str, speedup: Speedup, crossings: tuple
     numbers = (speedup.ratio, speedup.low, speedup.high, speedup.faster) if arm != BASELINE else ("",) * 4
     never = sum(step == float("inf") for step in crossings)
     return [
-        recipe.preset, recipe.data, arm, speedup.role if arm != BASELINE else "", round(speedup.target, 6),
-        round(comparison.accuracy(arm), 6), round(statistics.median(comparison.test_accuracies(arm)), 6), median,
-        len(crossings), never, *(f"{number:.4g}" if number != "" else "" for number in numbers), f"{cost:.4g}",
+        recipe.preset, recipe.data, recipe.batch_size, arm, speedup.role if arm != BASELINE else "",
+        round(speedup.target, 6), round(comparison.accuracy(arm), 6),
+        round(statistics.median(comparison.test_accuracies(arm)), 6), median, len(crossings), never,
+        *(f"{number:.4g}" if number != "" else "" for number in numbers), f"{cost:.4g}",
         f"{median * cost:.4g}", f"{speedup.time_ratio:.4g}" if arm != BASELINE else "", comparison.recipe.hash,
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from bn_keras.surgery.convert import from_keras, replace, to_keras, to_local, to_sync
 from bn_keras.surgery.fold import fold
 from bn_keras.surgery.freeze import freeze, unfreeze
+from bn_keras.surgery.initialize import initialize_weight_norm
 from bn_keras.surgery.recalibrate import recalibrate
 from bn_keras.surgery.reports import Report, Row, Verified, report
 from bn_keras.surgery.weight_decay import exclude_from_weight_decay
@@ -15,6 +16,7 @@ __all__ = [
     "fold",
     "freeze",
     "from_keras",
+    "initialize_weight_norm",
     "recalibrate",
     "replace",
     "report",

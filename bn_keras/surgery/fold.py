@@ -6,12 +6,14 @@ import keras
 import numpy as np
 
 from bn_keras.layers import Affine, BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
+from bn_keras.layers.kernel_layer import KernelLayer
 from bn_keras.surgery import linear
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import Trace, names_an_output, traced
 from bn_keras.surgery.tree import layers_of
+from bn_keras.surgery.wrappers import Wrappers
 
 BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
 FOLDABLE = {*BATCH_NORMS, SyncBatchNorm}
@@ -30,6 +32,9 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     name, and two such maps in a row become one. The batch norm inside a `ConditionalNorm` is folded like any other, and
     γ(c) and β(c) stay.
 
+    A `WeightNorm` or `WeightStandardization` becomes the plain layer that it wraps, with the name of the wrapper and
+    the kernel that it computes with. A batch norm beside it folds into that kernel.
+
     `fold` traces the model to see which layer feeds which, so it also folds layers that custom layers and subclassed
     models call. A model whose custom code calls different layers for different input shapes is folded for the shape
     that it was built with.
@@ -40,8 +45,8 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     Args:
         model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
             layers again from their configs, as for a `.keras` file.
-        strict: Bool, whether a batch norm that stays as it is raises an error. A batch norm that becomes an `Affine`
-            layer raises none. Defaults to `False`.
+        strict: Bool, whether a batch norm or a wrapper that stays as it is raises an error. A batch norm that becomes
+            an `Affine` layer raises none. Defaults to `False`.
         verify: Bool, whether to compare the outputs of the model and the copy on made-up inputs. Defaults to `True`.
         report: Function that gets the `Report`, or `None` for no report. `bn_keras.surgery.report(copy)` returns the
             same report. A row is "folded" into other layers, "mapped" to an `Affine` layer, or "kept", with the reason.
@@ -70,7 +75,9 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     check_model(model)
     folding = Folding(model, *traced(model, (*BATCH_NORMS, *linear.FAMILY_OF)))
     for layer in layers_of(model):
-        if isinstance(layer, (*BATCH_NORMS, DecorrelatedBatchNorm, Affine)):
+        if isinstance(layer, KernelLayer):
+            folding.rows.append(folding.wrappers.row(layer))
+        elif isinstance(layer, (*BATCH_NORMS, DecorrelatedBatchNorm, Affine)):
             folding.add(layer)
     if strict:
         refuse_kept("fold", folding.rows)
@@ -85,6 +92,7 @@ class Folding:
         self.values: dict = {}
         self.changes: dict = {}
         self.rows: list[Row] = []
+        self.wrappers = Wrappers(model)
 
     def add(self, norm):
         """Finds a place for one batch norm, or for the `Affine` layer that an earlier fold has left."""
@@ -108,27 +116,29 @@ class Folding:
             self.values[layer] = change(self.values_of(layer), scale, offset, layer)
         self.changes[norm] = Change(self.remainder(norm), values={})
         self.values.pop(norm, None)
-        into = tuple(layer.name for layer in ([before] if before is not None else after))
+        into = tuple(self.wrappers.name_of(layer) for layer in ([before] if before is not None else after))
         self.rows.append(Row(norm.name, kind, "folded", into=into))
 
     def plan(self) -> dict:
-        return self.changes | {layer: Change(self.remade(layer), values) for layer, values in self.values.items()}
+        changes = {layer: Change(self.remade(layer), values) for layer, values in self.values.items()}
+        return self.changes | changes | self.wrappers.changes(changes)
 
     def remade(self, layer):
         if isinstance(layer, BATCH_NORMS):
             return functools.partial(affine_like, layer)
-        return functools.partial(linear.with_bias, layer)
+        return functools.partial(linear.with_bias, layer, self.wrappers.name_of(layer))
 
     def kind_of(self, layer) -> type | None:
         """The class of a linear layer; a batch norm that is mapped counts as `Affine`."""
         return Affine if layer in self.values and isinstance(layer, BATCH_NORMS) else type(layer)
 
     def is_linear(self, layer) -> bool:
-        """Whether a layer can take a map; one that is folded away itself cannot."""
-        return layer not in self.changes and self.kind_of(layer) in linear.FAMILY_OF
+        """Whether a layer can take a map; one that is folded away itself cannot, nor one in a wrapper that stays."""
+        taken = layer in self.changes or layer in self.wrappers.inside_of_kept
+        return not taken and self.kind_of(layer) in linear.FAMILY_OF
 
     def values_of(self, layer):
-        return self.values[layer] if layer in self.values else linear.values_of(layer)
+        return self.values[layer] if layer in self.values else self.wrappers.values_of(layer)
 
     def affine_of(self, norm):
         """The scale and the offset of a batch norm, or of an `Affine` layer with what is merged into it already."""

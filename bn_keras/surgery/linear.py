@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from bn_keras.layers import Affine
+from bn_keras.layers.kernels import DEPTHWISE, OUTPUTS_LAST, SEPARABLE, TRANSPOSED, einsum_labels
 
 Values = dict[str, np.ndarray]
 
@@ -112,19 +113,9 @@ def inputs_of_einsum(values, scale, offset, layer):
     return values | {"kernel": values["kernel"] * scale.reshape(shape), "bias": values["bias"] + added}
 
 
-def einsum_labels(layer) -> tuple[str, str, str]:
-    """The labels of input, kernel and output in the equation of an `EinsumDense`."""
-    operands, output = layer.equation.replace(" ", "").split("->")
-    return (*operands.split(","), output)
-
-
 layers = keras.layers
-CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 FAMILIES = [
-    Family((layers.Dense, *CONVOLUTIONS), outputs_last("kernel"), inputs_of_convolution),
+    Family(OUTPUTS_LAST, outputs_last("kernel"), inputs_of_convolution),
     Family(TRANSPOSED, outputs_of_transposed, inputs_of_transposed),
     Family(DEPTHWISE, outputs_of_depthwise, inputs_of_depthwise),
     Family(SEPARABLE, outputs_last("pointwise_kernel"), inputs_of_separable),
@@ -157,15 +148,15 @@ def bias_shape(layer) -> tuple[int, ...]:
     return (int(np.prod(layer.kernel.shape[-2:])),)
 
 
-def with_bias(layer):
-    """A layer like this one that has a bias."""
-    if isinstance(layer, Affine):
-        return type(layer).from_config(layer.get_config())
+def with_bias(layer, name: str | None = None):
+    """A layer like this one that has a bias, of another name if one is given."""
+    config = layer.get_config() | {"name": name or layer.name}
     if isinstance(layer, layers.EinsumDense):
         _, kernel, output = einsum_labels(layer)
-        axes = {"bias_axes": "".join(label for label in output if label in kernel)}
-        return type(layer).from_config(layer.get_config() | axes)
-    return type(layer).from_config(layer.get_config() | {"use_bias": True})
+        config["bias_axes"] = "".join(label for label in output if label in kernel)
+    elif not isinstance(layer, Affine):
+        config["use_bias"] = True
+    return type(layer).from_config(config)
 
 
 def channel_axis(layer, rank: int) -> list[int]:
@@ -178,12 +169,16 @@ def channel_axis(layer, rank: int) -> list[int]:
 
 def obstacle(layer) -> str | None:
     """Why the variables of a linear layer are not its whole meaning; `None` if they are."""
-    extra = {variable.name for variable in layer.variables} - VARIABLES
-    if extra:
-        return f"has variables of its own, {sorted(extra)}"
+    if extra_variables(layer):
+        return f"has variables of its own, {extra_variables(layer)}"
     if getattr(layer, "data_format", None) == "channels_first" and may_add_bias_elsewhere(layer):
         return "has its channels first, where Keras may add a bias along the last axis"
     return None
+
+
+def extra_variables(layer) -> list[str]:
+    """The names of the variables that no map is merged into: those of LoRA and of quantization."""
+    return sorted({variable.name for variable in layer.variables} - VARIABLES)
 
 
 def may_add_bias_elsewhere(layer) -> bool:

@@ -8,7 +8,7 @@ import weakref
 import keras
 
 # What can become of a layer, in the order in which a report lists it.
-OUTCOMES = ("converted", "folded", "mapped", "recalibrated", "frozen", "unfrozen", "dropped", "kept")
+OUTCOMES = ("converted", "folded", "mapped", "recalibrated", "initialized", "frozen", "unfrozen", "dropped", "kept")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Row:
         layer: Str, the name of the layer in the original model.
         kind: Str, the name of the layer's class there.
         outcome: Str: "converted" to another class or other arguments; "folded" into the layers in `into`; "mapped" to
-            an `Affine` layer; "recalibrated"; "frozen"; "unfrozen"; "dropped", for a variable or layer without a
-            successor; or "kept" as it was.
+            an `Affine` layer; "recalibrated"; "initialized"; "frozen"; "unfrozen"; "dropped", for a variable or layer
+            without a successor; or "kept" as it was.
         why: Str, the reason why a layer is mapped, dropped or kept; for a converted layer, its new class. Defaults to
             `""`.
         into: Tuple of the names of the layers that a folded layer is merged into. Defaults to `()`.

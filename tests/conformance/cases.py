@@ -3,6 +3,7 @@
 A new layer or option is one line in `CASES`.
 """
 
+import collections.abc
 import dataclasses
 
 import keras
@@ -19,6 +20,8 @@ from bn_keras import (
     LayerNorm,
     RMSNorm,
     SyncBatchNorm,
+    WeightNorm,
+    WeightStandardization,
 )
 from tests.exhaustive import marked
 
@@ -53,6 +56,7 @@ class Case:
 
     `statistics`: training has moments of the batch, which inference has not; `mask`: they heed a mask.
     `variant`: differs from another case in shapes, kernels and weights alone: left out of what takes long.
+    `wrapped`: makes the layer that a wrapper takes, of a dtype.
     """
 
     name: str
@@ -62,9 +66,11 @@ class Case:
     statistics: bool = False
     mask: bool = False
     variant: bool = False
+    wrapped: collections.abc.Callable | None = None
 
     def make(self, **changes):
-        return self.layer(**self.arguments | changes)
+        inner = {"layer": self.wrapped(changes.get("dtype"))} if self.wrapped else {}
+        return self.layer(**inner | self.arguments | changes)
 
     def exact(self, **changes):
         """The same in float64, which TensorFlow's kernel does not take."""
@@ -94,6 +100,21 @@ def over_the_batch(name, layer, shape=(6, 5, 4), mask=True, variant=False, **arg
 
 def per_example(name, layer, shape=(6, 5, 4), variant=False, **arguments):
     return Case(name, layer, arguments, shape, variant=variant)
+
+
+def around(name, layer, wrapped, variant=False, **arguments):
+    """A wrapper of a layer that keeps the shape (6, 5, 4); `wrapped` has a seed, so that clones start as copies do."""
+    return Case(name, layer, arguments, variant=variant, wrapped=wrapped)
+
+
+def dense(dtype):
+    return keras.layers.Dense(4, kernel_initializer=keras.initializers.HeNormal(seed=1), dtype=dtype, name="dense")
+
+
+def convolution(dtype):
+    return keras.layers.Conv1D(
+        4, 3, padding="same", kernel_initializer=keras.initializers.HeNormal(seed=1), dtype=dtype, name="convolution"
+    )
 
 
 CASES = [
@@ -139,6 +160,10 @@ CASES = [
     per_example("affine", Affine, activation="tanh"),
     per_example("affine_two_axes", Affine, variant=True, axis=[1, 2]),
     per_example("rms_two_axes", RMSNorm, variant=True, axis=[1, 2]),
+    around("weight_norm", WeightNorm, dense),
+    around("weight_norm_convolution", WeightNorm, convolution, variant=True),
+    around("weight_standardization", WeightStandardization, convolution, scaled=True, use_gain=True),
+    around("weight_standardization_dense", WeightStandardization, dense, variant=True),
 ]
 DISTINCT = [case for case in CASES if not case.variant]
 # The variants that reach lines of a layer that no other case reaches. `--exhaustive` runs the other variants too.

@@ -8,7 +8,7 @@ import tensorflow as tf
 from bn_keras import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from bn_keras.ops import traces
 from bn_keras.ops.kernels import xla
-from tests.conformance.cases import CASES, DISTINCT, FIRST, MAIN, every
+from tests.conformance.cases import CASES, DISTINCT, FIRST, MAIN, dense, every
 from tests.conformance.steps import all_close, data, outcome, ready
 from tests.exhaustive import marked
 
@@ -97,6 +97,8 @@ def test_inference_is_left_to_single_ops(random, monkeypatch, case):
 )
 def test_xla_compiles_a_shape_once(case, masked):
     """What the forward pass hands to the backward pass holds no shapes: XLA would have to know them, batch by batch."""
+    if case.wrapped is dense:
+        pytest.skip("Keras' Dense keeps the shape of an input of rank 3")
     layer = case.make()
     layer.build(case.shape)
 

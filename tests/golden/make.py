@@ -30,6 +30,8 @@ from bn_keras import (
     LayerNorm,
     RMSNorm,
     SyncBatchNorm,
+    WeightNorm,
+    WeightStandardization,
     models,
 )
 
@@ -56,6 +58,11 @@ class Case:
         return keras.Sequential([x, layer])
 
 
+def wrapped(layer: keras.layers.Layer) -> dict:
+    """A layer as the configuration of a wrapper holds it: each model makes its own of it."""
+    return keras.saving.serialize_keras_object(layer)
+
+
 CASES = {
     "batch_norm": Case((4, 3), BatchNorm, {"axis": 1, "momentum": 0.7, "epsilon": 0.01, "unbiased": False}),
     "batch_norm_relu": Case((4, 4, 5), BatchNorm, {"activation": "relu", "momentum": 0.8, "center": False}),
@@ -75,6 +82,11 @@ CASES = {
     "group_norm": Case((4, 3, 2), GroupNorm, {**PER_CHANNEL, "groups": 2, "scale": False}),
     "instance_norm": Case((4, 3, 2), InstanceNorm, PER_CHANNEL),
     "rms_norm": Case((3, 4), RMSNorm, {"axis": [1, 2], "epsilon": 0.01}),
+    "weight_norm": Case((5, 3), WeightNorm, {"layer": wrapped(keras.layers.Conv1D(4, 2)), "epsilon": 0.01}),
+    "weight_norm_separable": Case((5, 3), WeightNorm, {"layer": wrapped(keras.layers.SeparableConv1D(4, 2))}),
+    "weight_standardization": Case(
+        (4, 3), WeightStandardization, {"layer": wrapped(keras.layers.Dense(2)), "scaled": True, "use_gain": True}
+    ),
     "affine": Case((3, 4), Affine, {"axis": [1, 2], "activation": "tanh"}),
     "inception_small": Case((12, 12, 1), preset="inception_small", arguments={"width": 0.05, "classes": 3}),
     "mlp_sigmoid": Case((5, 5, 1), preset="mlp_sigmoid", arguments={"width": 0.1, "classes": 3}),

@@ -23,7 +23,7 @@ CLASSES = {
 
 
 def test_every_name_gives_its_layer():
-    assert norms() == [None, *CLASSES]
+    assert norms() == [None, *CLASSES, "standardized", "weight"]
     for name, layer in CLASSES.items():
         assert type(norm(name)) is layer
     assert norm("ghost").virtual_batch_size == 32
@@ -51,6 +51,8 @@ def test_each_call_gives_a_new_layer():
         (("group", 8), {}, TypeError, "a pair of a name and a dict"),
         (3, {}, ValueError, "`norm` must be None, one of"),
         (lambda: None, {}, TypeError, "must return a new keras layer"),
+        ("weight", {}, ValueError, "normalizes the kernels .* Call `bn_keras.models.linear_norm`"),
+        (("standardized", {"groups": 4}), {}, ValueError, "Call `bn_keras.models.linear_norm`"),
     ],
 )
 def test_wrong_norms(kind, options, error, words):

@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 
 import click
 import pytest
@@ -131,6 +132,31 @@ def test_missing_and_unfinished_comparisons_are_refused(tmp_path):
     next(runs.iterdir()).unlink()
     with pytest.raises(ResultsError, match="lacks 1 runs of the stage"):
         zoo.files(Request(results=tmp_path))
+
+
+def test_small_batches_have_a_card_and_a_row_of_their_own_but_none_in_the_readme(tmp_path):
+    places = ("mlp_sigmoid/digits", "mlp_sigmoid/digits_batch_4")
+    for place, batch_size in zip(places, (64, 4), strict=True):
+        made_up.folder(tmp_path / place, batch_size=batch_size)
+    assert str(place_of(made_up.recipe(batch_size=4))) == places[1]
+    comparisons = zoo.read_zoo(tmp_path)
+    assert [str(place) for place in comparisons] == list(places)
+    rows = list(csv.DictReader(io.StringIO(zoo.csv_text(comparisons))))
+    assert {row["batch_size"] for row in rows} == {"64", "4"}
+    assert "| digits in batches of 4 | batch |" in zoo.matrix_text(comparisons)
+    assert card_text(list(comparisons.values())[1], None).startswith("# mlp_sigmoid on digits in batches of 4")
+    assert zoo.speedups(Request(results=tmp_path)).count("| digits |") == 1
+
+
+def test_a_comparison_without_runs_is_left_out_with_a_note(folder, tmp_path):
+    begun = tmp_path / "inception_small" / "mnist_batch_4"
+    begun.mkdir(parents=True)
+    (begun / "comparison.json").write_text((folder / "mlp_sigmoid/digits/comparison.json").read_text())
+    with pytest.raises(ResultsError, match="There is no"):
+        zoo.read_zoo(tmp_path)
+    shutil.copytree(folder / "mlp_sigmoid", tmp_path / "mlp_sigmoid")
+    text = zoo.matrix_text(zoo.read_zoo(tmp_path))
+    assert "| inception_small | mnist in batches of 4 | `bn-keras compare inception_small --data mnist" in text
 
 
 RECIPES = [

@@ -50,6 +50,8 @@ STYLES = {
     "ghost": ArmStyle(BLACK, (0, (2, 1)), "X"),
     "renorm": ArmStyle(PURPLE, (0, (5, 1)), "p"),
     "decorrelated": ArmStyle(SKY, (0, (4, 1, 2, 1)), "h"),
+    "standardized": ArmStyle(PURPLE, (0, (9, 1)), "8"),
+    "weight": ArmStyle(ORANGE, (0, (2, 2, 6, 2)), "x"),
 }
 # For arms with options, such as "group:groups=4": the colour of their kind with one of these.
 OPTION_STYLES = (((0, (1, 1)), "<"), ((0, (9, 2, 1, 2)), ">"), ((0, (3, 3)), "d"), ((0, (1, 3)), "H"))
@@ -74,7 +76,7 @@ def new_figure(recipe: Recipe, heading: str, height: float, columns: int = 1, **
         axes.tick_params(labelsize=SMALL)
     sketch = "Sketch, " if recipe.sketch else ""
     weight = "bold" if recipe.sketch else "normal"
-    heading = wrapped(f"{sketch}{recipe.preset} on {recipe.data}: {heading}", FIGURE_LETTERS)
+    heading = wrapped(f"{sketch}{recipe.preset} on {recipe.data_in_words}: {heading}", FIGURE_LETTERS)
     figure.suptitle(heading, fontsize=SIZE, color=INK, fontweight=weight)
     return figure, row
 

@@ -12,11 +12,12 @@ from bn_keras.choices.ranges import RANGES
 from bn_keras.experiments.comparison.space import Space, Trial
 from bn_keras.experiments.training_recipe import TrainingRecipe, training_recipe
 from bn_keras.models import preset
-from bn_keras.models.norms import KINDS, named_and_options
+from bn_keras.models.norms import KERNEL_KINDS, KINDS, named_and_options
 
 BASELINE = "none"
 TUNING_SEED = 0
 EVALUATIONS = 100
+SMALL_BATCH = 16  # from here on the moments of a batch are hardly noisy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +110,20 @@ class Recipe:
         return tuple(sorted(names, key=lambda name: name != BASELINE))
 
     @property
+    def is_of_small_batches(self) -> bool:
+        """Whether the comparison asks what a norm does with batches of a few examples."""
+        return self.batch_size < SMALL_BATCH
+
+    @property
+    def data_in_words(self) -> str:
+        """The data set, and the batch where it is small.
+
+        >>> Recipe(preset="mlp_sigmoid", data="digits", validation_examples=300, batch_size=4).data_in_words
+        'digits in batches of 4'
+        """
+        return f"{self.data} in batches of {self.batch_size}" if self.is_of_small_batches else self.data
+
+    @property
     def space(self) -> Space:
         """What the tuning searches before it is widened."""
         return Space(learning_rate=self.learning_rates)
@@ -117,7 +132,7 @@ class Recipe:
         """The norm of an arm, with the recipe's momentum where it has moving averages."""
         norm = next(norm for norm in self.norms if text_of(norm) == arm)
         name, options = named_and_options(norm)
-        if name is None or "momentum" not in inspect.signature(KINDS[name][0]).parameters:
+        if name is None or name in KERNEL_KINDS or "momentum" not in inspect.signature(KINDS[name][0]).parameters:
             return norm
         return (name, {"momentum": self.norm_momentum} | options)
 

@@ -21,7 +21,7 @@ def title(comparison: Comparison) -> str:
     """What was compared."""
     recipe = comparison.recipe
     sketch = " (a sketch: few trials and seeds)" if recipe.sketch else ""
-    return f"{recipe.preset} on {recipe.data}{sketch}"
+    return f"{recipe.preset} on {recipe.data_in_words}{sketch}"
 
 
 def target_line(comparison: Comparison) -> str:

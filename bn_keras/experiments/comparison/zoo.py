@@ -23,12 +23,22 @@ ZOO = (
         "resnet20", "cifar10_jpeg", norms=(None, "batch", GROUPS, "layer"), image_size=16, width=0.25, batch_size=32,
         steps=16_000, evaluate_every=160, seeds=5,
     ),
+    # Batches of 4, where the moments of batch norm are noisy: the norms that do without them.
+    default_recipe(
+        "inception_small", "mnist", norms=(None, "batch", GROUPS, ("standardized", {"groups": 4})), image_size=14,
+        width=0.125, batch_size=4, steps=8_000, evaluate_every=160, seeds=5,
+    ),
 )  # fmt: skip
 
 
 def place_of(recipe: Recipe) -> pathlib.PurePosixPath:
-    """The folder of a comparison within the zoo."""
-    return pathlib.PurePosixPath(recipe.preset, recipe.data)
+    """The folder of a comparison within the zoo.
+
+    >>> str(place_of(ZOO[-1]))
+    'inception_small/mnist_batch_4'
+    """
+    batch = f"_batch_{recipe.batch_size}" if recipe.is_of_small_batches else ""
+    return pathlib.PurePosixPath(recipe.preset, recipe.data + batch)
 
 
 def compare_command(recipe: Recipe) -> str:

@@ -12,7 +12,7 @@ from bn_keras.experiments.comparison.figure_style import STYLES, styles_of
 from bn_keras.experiments.comparison.figure_targets import target_levels
 from bn_keras.experiments.comparison.figures import FIGURES, draw
 from bn_keras.lab.plot import svg
-from bn_keras.models.norms import KINDS
+from bn_keras.models.norms import NAMES
 from tests.experiments.comparison.made_up import Learner, comparison
 
 NEVER_LEARNS = Learner(best=0.1, rate=1.0, steps=260.0, limit=1e-3)
@@ -151,8 +151,8 @@ def test_trials_that_diverged_are_in_a_strip():
 
 
 def test_every_norm_has_a_style_of_its_own():
-    styles = styles_of(["none", *KINDS, "group:groups=4", "renorm:momentum=0.5", "group:groups=8"])
-    assert set(STYLES) == {"none", *KINDS}
+    styles = styles_of(["none", *NAMES, "group:groups=4", "renorm:momentum=0.5", "group:groups=8"])
+    assert set(STYLES) == {"none", *NAMES}
     assert len({style.marker for style in styles.values()}) == len(styles)
     assert len({str(style.line) for style in styles.values()}) == len(styles)
     assert {styles[arm].color for arm in ("group:groups=4", "group:groups=8")} == {styles["group"].color}
