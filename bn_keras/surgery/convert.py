@@ -79,6 +79,9 @@ def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     Use `to_keras` for a model that must load where bn_keras is not installed. Outputs are equal up to rounding. In
     training, Keras' moving variance averages the biased variance, whatever `unbiased` was.
 
+    `accumulation_steps` changes training alone: the copy drops it, and the report has a row for the weights that it
+    needs.
+
     A layer without a counterpart in Keras stays as it is, and the report names the layer and the reason. These are
     `DecorrelatedBatchNorm`, derived classes, and a `BatchNorm` with several axes or with `momentum=None`,
     `bias_correction`, `virtual_batch_size`, `group_size`, `frozen` or `activation`.
@@ -301,7 +304,7 @@ def kept_by_keras(layer, config):
         raise ValueError(f"Keras normalizes along one axis. Received: axis={layer.axis}. Leave the layer as it is.")
     if isinstance(layer, InstanceNorm):
         config = config | {"groups": -1}
-    ours_alone = {*OURS_ALONE, "unbiased", "fused"} - {"momentum"}
+    ours_alone = {*OURS_ALONE, "unbiased", "fused", "accumulation_steps"} - {"momentum"}
     if isinstance(layer, BatchNorm) and "renorm" not in inspect.signature(keras.layers.BatchNormalization).parameters:
         if layer.renorm:
             raise ValueError("This version of Keras has no counterpart of renorm=True. Install a newer Keras.")

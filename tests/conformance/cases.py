@@ -82,6 +82,7 @@ CASES = [
         "batch_renorm_clipped", BatchNorm, variant=True, renorm=True, renorm_clipping={"rmin": 0.5, "dmax": 0.5}
     ),
     over_the_batch("batch_virtual", BatchNorm, virtual_batch_size=4),
+    over_the_batch("batch_accumulated", BatchNorm, accumulation_steps=5),
     over_the_batch("batch_biased", BatchNorm, unbiased=False),
     over_the_batch("batch_without_offset", BatchNorm, variant=True, center=False),
     over_the_batch("batch_without_scale", BatchNorm, variant=True, scale=False),
@@ -93,6 +94,7 @@ CASES = [
     over_the_batch("sync_groups", SyncBatchNorm, variant=True, group_size=2),
     over_the_batch("sync_channels_first", SyncBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1),
     over_the_batch("sync_average_of_all", SyncBatchNorm, momentum=None),
+    over_the_batch("sync_accumulated", SyncBatchNorm, accumulation_steps=5),
     over_the_batch("sync_renorm", SyncBatchNorm, renorm=True),
     over_the_batch("decorrelated", DecorrelatedBatchNorm, iterations=3),
     over_the_batch("decorrelated_groups", DecorrelatedBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1, groups=2),

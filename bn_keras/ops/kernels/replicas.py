@@ -99,6 +99,15 @@ def moments_of_all_replicas(moments: Moments) -> Moments:
     return Moments(count, *tf.unstack(averages))
 
 
+def pooled_moments(moments: Moments) -> Moments:
+    """The moments of the batches of all replicas together, as of one batch."""
+    count, dtype = tf.cast(moments.count, tf.float64), moments.mean.dtype
+    mean, variance = (tf.where(count > 0, tf.cast(each, tf.float64), 0) for each in (moments.mean, moments.variance))
+    sums = tf.stack([count, count * mean, count * (variance + tf.square(mean))])
+    pooled = _moments_of_sums(_sum(tf.stop_gradient(sums)))
+    return moments_per_channel(*(tf.cast(each, dtype) for each in pooled), moments.mean.shape)
+
+
 def average_over_replicas(*averages: tuple[tf.Tensor, tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """Averages over all replicas, each weighted by its count. One collective for all of them, no gradient.
 
