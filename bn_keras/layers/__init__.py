@@ -3,6 +3,7 @@
 from bn_keras.layers.affine import Affine
 from bn_keras.layers.batch_norm import BatchNorm
 from bn_keras.layers.decorrelated_batch_norm import DecorrelatedBatchNorm
+from bn_keras.layers.domain_batch_norm import DomainBatchNorm
 from bn_keras.layers.group_norm import GroupNorm, InstanceNorm
 from bn_keras.layers.layer_norm import LayerNorm
 from bn_keras.layers.rms_norm import RMSNorm
@@ -12,6 +13,7 @@ __all__ = [
     "Affine",
     "BatchNorm",
     "DecorrelatedBatchNorm",
+    "DomainBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

@@ -6,7 +6,16 @@ import inspect
 
 import keras
 
-from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
+from bn_keras.layers import (
+    BatchNorm,
+    DecorrelatedBatchNorm,
+    DomainBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    RMSNorm,
+    SyncBatchNorm,
+)
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.reports import Report, ReportTo, Row, hand_over, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate, rewrite, verified_but_for
@@ -24,6 +33,11 @@ KERAS_CLASS_OF = {ours: theirs for theirs, ours in OUR_CLASS_OF.items()} | {
     InstanceNorm: keras.layers.GroupNormalization,
 }
 
+# Layers without a counterpart in Keras, and what to do.
+WITHOUT_COUNTERPART = {
+    DecorrelatedBatchNorm: "replace(model, {DecorrelatedBatchNorm: BatchNorm}) swaps it",
+    DomainBatchNorm: "merge_domains(model, domain=…) fixes a domain, whose batch norm has one",
+}
 # What has no counterpart in Keras, and when a config asks for it.
 OURS_ALONE = {
     "momentum": lambda value: value is None,
@@ -83,8 +97,8 @@ def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     needs.
 
     A layer without a counterpart in Keras stays as it is, and the report names the layer and the reason. These are
-    `DecorrelatedBatchNorm`, derived classes, and a `BatchNorm` with several axes or with `momentum=None`,
-    `bias_correction`, `virtual_batch_size`, `group_size`, `frozen` or `activation`.
+    `DecorrelatedBatchNorm`, `DomainBatchNorm`, derived classes, and a `BatchNorm` with several axes or with
+    `momentum=None`, `bias_correction`, `virtual_batch_size`, `group_size`, `frozen` or `activation`.
 
     Args:
         Those of `from_keras`.
@@ -101,9 +115,8 @@ def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     >>> to_keras(model, report=None).get_layer("norm").synchronized
     True
     """
-    return convert(
-        "to_keras", model, KERAS_CLASS_OF | {DecorrelatedBatchNorm: None}, kept_by_keras, strict, verify, report
-    )
+    kinds = KERAS_CLASS_OF | dict.fromkeys(WITHOUT_COUNTERPART)
+    return convert("to_keras", model, kinds, kept_by_keras, strict, verify, report)
 
 
 def to_sync(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
@@ -282,7 +295,7 @@ HOW_TO_REPLACE = "say what it becomes with replace(model, {its class: …})"
 
 def converted(layer, kind, configured):
     if kind is None:
-        raise ValueError("Keras has no counterpart of it; replace(model, {DecorrelatedBatchNorm: BatchNorm}) swaps it")
+        raise ValueError(f"Keras has no counterpart of it; {WITHOUT_COUNTERPART[type(layer)]}")
     return kind(**configured(layer, layer.get_config()))
 
 

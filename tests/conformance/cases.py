@@ -5,12 +5,15 @@ A new layer or option is one line in `CASES`.
 
 import dataclasses
 
+import keras
 import pytest
+import tensorflow as tf
 
 from bn_keras import (
     Affine,
     BatchNorm,
     DecorrelatedBatchNorm,
+    DomainBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -70,6 +73,28 @@ def per_example(name, layer, shape=(6, 5, 4), variant=False, **arguments):
     return Case(name, layer, arguments, shape, variant=variant)
 
 
+@keras.saving.register_keras_serializable("tests")
+class OneDomain(DomainBatchNorm):
+    """Every batch is of one domain."""
+
+    def domain(self, inputs):
+        return 1
+
+    def compute_output_spec(self, inputs, **kwargs):
+        return super().compute_output_spec(inputs, domain=0)
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, domain=self.domain(inputs), training=training, mask=mask)
+
+
+@keras.saving.register_keras_serializable("tests")
+class MixedDomains(OneDomain):
+    """The examples of a batch take turns."""
+
+    def domain(self, inputs):
+        return tf.range(tf.shape(inputs)[0]) % self.domains
+
+
 CASES = [
     over_the_batch("batch", BatchNorm),
     over_the_batch("batch_of_vectors", BatchNorm, variant=True, shape=(6, 4)),
@@ -98,6 +123,12 @@ CASES = [
     over_the_batch("sync_renorm", SyncBatchNorm, renorm=True),
     over_the_batch("decorrelated", DecorrelatedBatchNorm, iterations=3),
     over_the_batch("decorrelated_groups", DecorrelatedBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1, groups=2),
+    over_the_batch("domain", OneDomain, domains=3, shared_affine=False),
+    over_the_batch("domain_synchronized", OneDomain, variant=True, synchronized=True),
+    over_the_batch("domains", MixedDomains),
+    over_the_batch("domains_channels_first", MixedDomains, variant=True, shape=(6, 4, 3, 2), axis=1, momentum=None),
+    over_the_batch("domains_apart", MixedDomains, shape=(6, 4), shared_affine=False, bias_correction=True),
+    over_the_batch("domains_synchronized", MixedDomains, synchronized=True, shared_affine=False),
     per_example("layer", LayerNorm),
     per_example("layer_two_axes", LayerNorm, variant=True, axis=[1, 2]),
     per_example("layer_without_offset", LayerNorm, variant=True, center=False),
