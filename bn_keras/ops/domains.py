@@ -90,7 +90,8 @@ def train(
     if not together:
         refuse_single_values(x.shape, settings.axes)
     domain = _along_examples(domain, x) if mixed else tf.cast(domain, tf.int64)
-    batch = x, domain, scale, offset, state, settings, mask, kernel
+    domains = state.moving_mean.shape[0]  # as an int: a shared trace may not know the sizes of tensors
+    batch = x, domain, domains, scale, offset, state, settings, mask, kernel
     if not replicas.replica_context():
         return run(_step, batch, settings.axes)
     if together:
@@ -170,14 +171,15 @@ def rows(table: tf.Tensor, domain: int | tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.where(chosen, table, tf.zeros([], table.dtype)), domain.shape.rank)
 
 
-def _step(x, domain, scale, offset, state, settings, mask, kernel):
-    y, moments = _normalize(x, domain, scale, offset, state, settings, mask, kernel)
+def _step(x, domain, domains, scale, offset, state, settings, mask, kernel):
+    y, moments = _normalize(x, domain, domains, scale, offset, state, settings, mask, kernel)
     return y, batch_norm.update(state, moments, settings)
 
 
 def _normalize(
     x: tf.Tensor,
     domain: tf.Tensor,
+    domains: int,
     scale: tf.Tensor | None,
     offset: tf.Tensor | None,
     state: State,
@@ -186,17 +188,17 @@ def _normalize(
     kernel: types.ModuleType | None,
 ) -> tuple[tf.Tensor, Moments]:
     """The output of a training step, and tables of the moments; without a kernel the batch is mixed."""
-    mean, dtype = state.moving_mean, statistics_dtype(x.dtype)
-    scale = tf.ones(mean.shape, dtype) if scale is None else tf.cast(scale, dtype)
-    offset = tf.zeros(mean.shape, dtype) if offset is None else tf.cast(offset, dtype)
+    shape, dtype = (domains, *(x.shape[axis] for axis in settings.axes)), statistics_dtype(x.dtype)
+    scale = tf.ones(shape, dtype) if scale is None else tf.ensure_shape(tf.cast(scale, dtype), shape)
+    offset = tf.zeros(shape, dtype) if offset is None else tf.ensure_shape(tf.cast(offset, dtype), shape)
     domain = tf.reshape(domain, [-1] if kernel is None else [])
-    scale, offset = rows(scale, domain), _nan_where_unknown(rows(offset, domain), domain, mean.shape[0])
+    scale, offset = rows(scale, domain), _nan_where_unknown(rows(offset, domain), domain, domains)
     if kernel is None:
-        y, moments = _normalize_mixed(x, domain, scale, offset, mask, mean.shape, settings)
+        y, moments = _normalize_mixed(x, domain, scale, offset, mask, shape, settings)
         y = tf.nn.relu(y) if settings.relu else y
     else:
         y, moments = batch_norm.normalize(x, scale, offset, state, settings, mask, kernel)
-        chosen = tf.reshape(_members(domain, mean.shape[0]), [-1] + [1] * (mean.shape.rank - 1))
+        chosen = tf.reshape(_members(domain, domains), [-1] + [1] * (len(shape) - 1))
         values = (getattr(moments, field.name) for field in dataclasses.fields(moments))
         moments = Moments(*(tf.where(chosen, each, tf.zeros([], each.dtype)) for each in values))
     # One value per channel has no variance to learn from.
