@@ -72,6 +72,9 @@ def train(
     Raises:
         ValueError: If the shape shows one value per channel, unless other replicas have more.
 
+    References:
+        [Chang et al. 2019](https://arxiv.org/abs/1906.03950), section 3.1.
+
     Example:
 
     >>> state = State(moving_mean=tf.zeros([2, 1]), moving_variance=tf.ones([2, 1]))
@@ -115,10 +118,18 @@ def infer(
     $$ y = s_d \cdot x + (\beta_d - s_d \mu_d) \qquad s_d = \frac{\gamma_d}{\sqrt{\sigma_d^2 + \epsilon}} $$
 
     Args:
-        x, domain, scale, offset, state, settings: As in `train`.
+        x: Float tensor, the input.
+        domain: Int, or int tensor of shape `()` or `(batch,)`, as in `train`.
+        scale: Tensor γ as in `train`, or `None` for 1.
+        offset: Tensor β as in `train`, or `None` for 0.
+        state: `State` of tables, the moving statistics.
+        settings: `Settings`, how to normalize.
 
     Returns:
         The output, of the dtype and shape of `x`.
+
+    References:
+        [Chang et al. 2019](https://arxiv.org/abs/1906.03950), section 3.1.
 
     Example:
 
@@ -147,7 +158,8 @@ def with_known_domains(domain: tf.Tensor, domains: int, learns: bool) -> tf.Tens
     """
     message = f"Each `domain` must be in [0, {domains - 1}], as the layer has domains={domains}."
     if tf.executing_eagerly():
-        unknown = tf.boolean_mask(domain, (domain < 0) | (domain >= domains))
+        values = tf.reshape(domain, [-1])
+        unknown = tf.boolean_mask(values, (values < 0) | (values >= domains))
         if tf.size(unknown):
             raise ValueError(f"{message} Received: {int(unknown[0])}. Number the domains from 0, or raise `domains`.")
         return domain
