@@ -38,17 +38,9 @@ from bn_keras.ops.settings import Renorm, Settings, State
 
 # The fields of `State`, in their order.
 STATISTICS = (
-    "moving_mean",
-    "moving_variance",
-    "moving_stddev",
-    "renorm_mean",
-    "renorm_stddev",
-    "steps",
-    "accumulated_count",
-    "accumulated_mean",
-    "accumulated_squares",
-    "accumulated_batches",
-)
+    "moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "steps",
+    "accumulated_count", "accumulated_mean", "accumulated_squares", "accumulated_batches",
+)  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")

@@ -219,7 +219,8 @@ class DomainBatchNorm(StatisticsLayer):
         inputs, axes = self.prepared(inputs)
         settings = self.settings(axes)
         steps = tensor_or_none(self.steps) if learns else None
-        state = State(*map(tf.convert_to_tensor, (self.moving_mean, self.moving_variance)), steps=steps)
+        mean, variance = map(tf.convert_to_tensor, (self.moving_mean, self.moving_variance))
+        state = State(mean, variance, steps=steps)
         batch = inputs, domain, *self.scale_and_offset(), state, settings
         if not learns:
             return self.activation(tf.cast(ops.infer(*batch), self.compute_dtype))

@@ -37,7 +37,7 @@ def accumulate(state: State, moments: Moments, steps: int) -> tuple[State, Momen
     ([4.0, 3.0, 5.0], 0.0)
     """
     count, mean, squares = _merged(state, moments)
-    batches = state.accumulated_batches + 1
+    batches = tf.add(state.accumulated_batches, 1)
     complete = batches >= steps
     variance = tf.math.divide_no_nan(squares, count)
     due = Moments(tf.where(complete, count, 0), mean, variance, unbiased_variance(variance, count))

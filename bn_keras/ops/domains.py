@@ -6,8 +6,7 @@ $$ \mu_d = \frac{1}{m_d} \sum_{i \in d} x_i \qquad \sigma_d^2 = \frac{1}{m_d} \s
    y = \gamma_d \frac{x - \mu_d}{\sqrt{\sigma_d^2 + \epsilon}} + \beta_d $$
 
 A batch of one domain is normalized by an implementation of `bn_keras.ops.kernels`. In a mixed batch, one pass takes the
-moments of each example, whose sums over the examples of a domain are merged in float64, as those of replicas are in
-`bn_keras.ops.kernels.replicas`. The small tensors of the merge have the shape `(batch, domains, channels)`.
+moments of each example, and `bn_keras.ops.mixed_domains` merges those of a domain.
 
 A table holds one row per domain: `(domains, channels)`. An example whose domain is not in the tables gets NaN, and
 counts in no statistics.
@@ -25,20 +24,14 @@ from bn_keras.ops import batch_norm
 from bn_keras.ops.compiler import accelerated, in_xla_context
 from bn_keras.ops.dispatch import kernel_for, settings_for
 from bn_keras.ops.kernels import replicas
+from bn_keras.ops.mixed_domains import along_channels, members, nan_where_unknown, normalize_mixed, rows
 from bn_keras.ops.moments import (
     Moments,
-    finite_where_masked,
     in_dtype,
-    moments_per_channel,
-    only_where_present,
-    other_axes,
     refuse_single_values,
-    shifted_moments,
     statistics_dtype,
 )
-from bn_keras.ops.normalize import rescaled
 from bn_keras.ops.settings import Settings, State
-from bn_keras.ops.sums import total
 from bn_keras.ops.traces import run, see
 
 
@@ -143,10 +136,13 @@ def infer(
     slope = tf.math.rsqrt(variance + in_dtype(settings.epsilon, dtype))
     slope = slope if scale is None else tf.cast(scale, dtype) * slope
     level = (0 if offset is None else tf.cast(offset, dtype)) - mean * slope
-    slope, level = rows(slope, domain), _nan_where_unknown(rows(level, domain), domain, mean.shape[0])
-    if slope.shape.rank == len(axes):
+    if isinstance(domain, int):
+        return batch_norm.affine(x, slope[domain], level[domain], axes)
+    chosen = members(domain, mean.shape[0])
+    slope, level = rows(slope, chosen), nan_where_unknown(rows(level, chosen), chosen)
+    if domain.shape.rank == 0:
         return batch_norm.affine(x, slope, level, axes)
-    slope, level = (_along_channels(each, x, axes) for each in (slope, level))
+    slope, level = (along_channels(each, x, axes) for each in (slope, level))
     return tf.cast(tf.cast(x, dtype) * slope + level, x.dtype)
 
 
@@ -170,19 +166,6 @@ def with_known_domains(domain: tf.Tensor, domains: int, learns: bool) -> tf.Tens
         return tf.identity(domain)
 
 
-def rows(table: tf.Tensor, domain: int | tf.Tensor) -> tf.Tensor:
-    """The rows of a table for one domain, or for the domain of each example; zeros for one that is not in the table.
-
-    >>> rows(tf.constant([[1.0], [2.0]]), tf.constant([1, 0, 1])).numpy().tolist()
-    [[2.0], [1.0], [2.0]]
-    """
-    if isinstance(domain, int):
-        return table[domain]
-    chosen = _members(domain, table.shape[0])  # not `tf.gather`, whose gradient is sparse
-    chosen = chosen[(..., *[tf.newaxis] * (table.shape.rank - 1))]
-    return tf.reduce_sum(tf.where(chosen, table, tf.zeros([], table.dtype)), domain.shape.rank)
-
-
 def _step(x, domain, domains, scale, offset, state, settings, mask, kernel):
     y, moments = _normalize(x, domain, domains, scale, offset, state, settings, mask, kernel)
     return y, batch_norm.update(state, moments, settings)
@@ -203,87 +186,18 @@ def _normalize(
     shape, dtype = (domains, *(x.shape[axis] for axis in settings.axes)), statistics_dtype(x.dtype)
     scale = tf.ones(shape, dtype) if scale is None else tf.ensure_shape(tf.cast(scale, dtype), shape)
     offset = tf.zeros(shape, dtype) if offset is None else tf.ensure_shape(tf.cast(offset, dtype), shape)
-    domain = tf.reshape(domain, [-1] if kernel is None else [])
-    scale, offset = rows(scale, domain), _nan_where_unknown(rows(offset, domain), domain, domains)
+    chosen = members(tf.reshape(domain, [-1] if kernel is None else []), domains)
     if kernel is None:
-        y, moments = _normalize_mixed(x, domain, scale, offset, mask, shape, settings)
+        y, moments = normalize_mixed(x, chosen, scale, offset, mask, settings)
         y = tf.nn.relu(y) if settings.relu else y
     else:
+        scale, offset = rows(scale, chosen), nan_where_unknown(rows(offset, chosen), chosen)
         y, moments = batch_norm.normalize(x, scale, offset, state, settings, mask, kernel)
-        chosen = tf.reshape(_members(domain, domains), [-1] + [1] * (len(shape) - 1))
+        chosen = tf.reshape(chosen, [-1] + [1] * (len(shape) - 1))
         values = (getattr(moments, field.name) for field in dataclasses.fields(moments))
         moments = Moments(*(tf.where(chosen, each, tf.zeros([], each.dtype)) for each in values))
     # One value per channel has no variance to learn from.
     return y, dataclasses.replace(moments, count=tf.where(moments.count > 1, moments.count, 0))
-
-
-def _normalize_mixed(x, domain, scale, offset, mask, shape, settings):
-    """Normalizes each example by the moments of its domain: γ and β come with a row per example."""
-    members = _members(domain, shape[0])
-    sum_over = replicas.sum_of_replicas if settings.synchronized and replicas.replica_context() else tf.identity
-    axes, dtype = settings.axes, statistics_dtype(x.dtype)
-    positions = other_axes(x.shape.rank, (0, *axes))
-
-    def along(values):
-        return _along_channels(tf.cast(values, dtype), x, axes)
-
-    @tf.custom_gradient
-    def differentiable(x, scale, offset):
-        sums = sum_over(_by_domain(_sums_of_examples(x, mask, positions, shape[1:]), members))
-        count, mean, variance = moments = replicas.moments_of_sums(sums)
-        pivot = tf.cast(rows(mean, domain), dtype)
-        correction = along(rows(mean, domain) - tf.cast(pivot, mean.dtype))
-        pivot = along(pivot)
-        inverse = along(tf.math.rsqrt(rows(variance, domain) + in_dtype(settings.epsilon, variance.dtype)))
-        y = rescaled(tf.cast(x, dtype) - pivot, correction, inverse, along(scale), along(offset))
-
-        def gradient(dy, *of_the_moments):
-            present = finite_where_masked(x, mask)
-            dy = tf.cast(dy, dtype)
-            centred = tf.cast(present, dtype) - pivot
-            sum_of_dy = total(tf.identity, [dy], positions)
-            products = total(lambda x, dy: (tf.cast(x, dtype) - pivot) * dy, [present, dy], positions)
-            of_examples = tf.stack([sum_of_dy, (products - correction * sum_of_dy) * inverse])
-            of_examples = tf.reshape(of_examples, [2, -1, *shape[1:]])
-            averages = tf.math.divide_no_nan(sum_over(_by_domain(of_examples, members)), tf.cast(count, dtype))
-            through_mean, through_deviation = (along(rows(each, domain)) for each in tf.unstack(averages))
-            slope = inverse * through_deviation
-            through_moments = only_where_present(centred * slope + (through_mean - correction * slope), mask)
-            dx = along(scale) * inverse * (dy - through_moments)
-            return tf.cast(dx, x.dtype), of_examples[1], of_examples[0]
-
-        return (tf.cast(y, x.dtype), *(tf.cast(each, dtype) for each in moments)), gradient
-
-    y, *moments = differentiable(x, scale, offset)
-    return y, moments_per_channel(*moments, shape)
-
-
-def _sums_of_examples(x, mask, positions, sizes):
-    """Count, sum and sum of squares of each example in float64, `(3, batch, channels)`: see `replicas`."""
-    count, pivot, correction, variance = shifted_moments(x, positions, mask)
-    count = tf.broadcast_to(count, tf.shape(pivot))
-    count, pivot, correction, variance = (tf.cast(each, tf.float64) for each in (count, pivot, correction, variance))
-    mean = pivot + correction
-    sums = tf.stack([count, count * mean, count * (variance + tf.square(mean))])
-    return tf.reshape(sums, [3, -1, *sizes])
-
-
-def _by_domain(values, members):
-    """Sums over the examples of each domain, `(n, domains, channels)`, of values `(n, batch, channels)`."""
-    members = members[(tf.newaxis, ..., *[tf.newaxis] * (values.shape.rank - 2))]
-    return tf.reduce_sum(tf.where(members, values[:, :, tf.newaxis], tf.zeros([], values.dtype)), 1)
-
-
-def _members(domain, domains):
-    """Whether an example belongs to each domain, `(batch, domains)`; `(domains,)` for a whole batch."""
-    return tf.cast(domain, tf.int64)[..., tf.newaxis] == tf.range(domains, dtype=tf.int64)
-
-
-def _nan_where_unknown(values, domain, domains):
-    if isinstance(domain, int):
-        return values
-    known = tf.reduce_any(_members(domain, domains), -1)[(..., *[tf.newaxis] * (values.shape.rank - domain.shape.rank))]
-    return tf.where(known, values, tf.constant(float("nan"), values.dtype))
 
 
 def _table(values, state, axes):
@@ -291,12 +205,6 @@ def _table(values, state, axes):
     if values is None or values.shape.rank > len(axes):
         return values
     return tf.broadcast_to(values, state.moving_mean.shape)
-
-
-def _along_channels(values, x, axes):
-    """Rows of examples, shaped to broadcast against `x`."""
-    sizes = dict(zip(axes, values.shape[1:], strict=True))
-    return tf.reshape(values, [-1, *(sizes.get(i, 1) for i in range(1, x.shape.rank))])
 
 
 def _along_examples(domain, x):
