@@ -14,6 +14,7 @@ import pytest
 PACKAGES = ("layers", "surgery", "export", "models", "experiments", "experiments.data", "lab.html")
 OPS = {
     "batch_norm": ("train", "infer", "affine"),
+    "domains": ("train", "infer"),
     "layer_norm": ("layer_norm", "rms_norm", "group_norm", "scaled_by_deviation"),
     "whitening": ("train", "infer"),
     "conditional": ("modulate",),

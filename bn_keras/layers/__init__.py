@@ -4,6 +4,7 @@ from bn_keras.layers.affine import Affine
 from bn_keras.layers.batch_norm import BatchNorm
 from bn_keras.layers.conditional_norm import ConditionalNorm
 from bn_keras.layers.decorrelated_batch_norm import DecorrelatedBatchNorm
+from bn_keras.layers.domain_batch_norm import DomainBatchNorm
 from bn_keras.layers.group_norm import GroupNorm, InstanceNorm
 from bn_keras.layers.layer_norm import LayerNorm
 from bn_keras.layers.rms_norm import RMSNorm
@@ -16,6 +17,7 @@ __all__ = [
     "BatchNorm",
     "ConditionalNorm",
     "DecorrelatedBatchNorm",
+    "DomainBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

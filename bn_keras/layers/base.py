@@ -39,11 +39,16 @@ class NormalizationLayer(ChannelLayer):
     gamma = None
     beta = None
 
+    @property
+    def affine_shape(self) -> tuple[int, ...]:
+        """The shape of γ and β."""
+        return self.sizes
+
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if self.scale:
             self.gamma = self.add_weight(
-                shape=self.sizes,
+                shape=self.affine_shape,
                 name="gamma",
                 initializer=self.gamma_initializer,
                 regularizer=self.gamma_regularizer,
@@ -52,7 +57,7 @@ class NormalizationLayer(ChannelLayer):
             )
         if self.center:
             self.beta = self.add_weight(
-                shape=self.sizes,
+                shape=self.affine_shape,
                 name="beta",
                 initializer=self.beta_initializer,
                 regularizer=self.beta_regularizer,

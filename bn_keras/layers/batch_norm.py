@@ -36,7 +36,11 @@ from bn_keras.layers.combinations import check_combination
 from bn_keras.ops import batch_norm
 from bn_keras.ops.settings import Renorm, Settings, State
 
-STATISTICS = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "steps")
+# The fields of `State`, in their order.
+STATISTICS = (
+    "moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "steps",
+    "accumulated_count", "accumulated_mean", "accumulated_squares", "accumulated_batches",
+)  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
@@ -63,8 +67,7 @@ class BatchNorm(StatisticsLayer):
         axis: Int, the axis of the channels; 1 after a channels-first convolution. A list or tuple of ints gives each
             combination of positions along these axes its own mean, variance, scale and offset. Defaults to `-1`.
         momentum: Float in [0, 1], the share of its old value that a moving average keeps at each step. PyTorch's
-            `momentum` is 1 minus this one. `None` averages all batches alike. With gradients accumulated over k
-            batches, `momentum ** (1 / k)` keeps the share per update. Defaults to `0.99`.
+            `momentum` is 1 minus this one. `None` averages all batches alike. Defaults to `0.99`.
         epsilon: Float ≥ 0 that is added to the variance. Defaults to `0.001`.
         center: Bool, whether to add the offset `beta`. Defaults to `True`.
         scale: Bool, whether to multiply by the scale `gamma`. Defaults to `True`.
@@ -104,6 +107,14 @@ class BatchNorm(StatisticsLayer):
         frozen: Bool, whether training runs as inference does: the layer uses its moving statistics and keeps them, and
             goes on learning γ and β. `trainable = False` freezes γ and β too. `bn_keras.surgery.freeze` sets it.
             Defaults to `False`.
+        accumulation_steps: Int ≥ 2, as the optimizer's `gradient_accumulation_steps`, or `None`. The layer pools count,
+            mean and variance of so many training batches exactly, and then updates the moving statistics once, as one
+            large batch of all of them would. Each batch is still normalized by its own moments. Several replicas pool
+            the batches of all of them, synchronized or not. The sums are weights, so they survive a checkpoint between
+            two updates; inference ignores them. The layer counts its calls in training: an empty or masked batch counts
+            as a batch and adds nothing, a layer that is called twice per batch needs twice the number, and a training
+            step that loss scaling skips, or a new optimizer between two updates, shifts the updates of the layer
+            against those of the optimizer. Defaults to `None`.
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`, …
 
     Call arguments:
@@ -169,6 +180,9 @@ class BatchNorm(StatisticsLayer):
         ),
         ACTIVATION,
         FROZEN,
+        Argument(
+            "accumulation_steps", None, functools.partial(checked_size, "accumulation_steps"), annotation=int | None
+        ),
     )
 
     if typing.TYPE_CHECKING:  # what a type checker sees; `arguments` makes the constructor
@@ -199,6 +213,7 @@ class BatchNorm(StatisticsLayer):
             fused: bool | None = None,
             activation: Activation = None,
             frozen: bool = False,
+            accumulation_steps: int | None = None,
             **kwargs: typing.Any,
         ) -> None: ...
 
@@ -226,6 +241,10 @@ class BatchNorm(StatisticsLayer):
             self.renorm_stddev = self.add_statistic("renorm_stddev", shape, self._initial_stddev)
         if self.momentum is None or self.bias_correction:
             self.steps = self.add_statistic("steps", (), "zeros")
+        if self.accumulation_steps:
+            for name in ("accumulated_count", "accumulated_mean", "accumulated_squares"):
+                setattr(self, name, self.add_statistic(name, shape, "zeros"))
+            self.accumulated_batches = self.add_statistic("accumulated_batches", (), "zeros")
 
     def _initial_stddev(self, shape, dtype=None):
         return keras.ops.sqrt(clone(self.moving_variance_initializer)(shape, dtype=dtype))
@@ -253,13 +272,16 @@ class BatchNorm(StatisticsLayer):
             group_size=self.group_size,
             fused=self.fused,
             relu=self.activation is keras.activations.relu,
+            accumulation_steps=self.accumulation_steps,
         )
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         inputs, axes = self.prepared(inputs)
-        settings, state = self.settings(axes), State(*(tensor_or_none(getattr(self, name)) for name in STATISTICS))
+        settings, learns = self.settings(axes), self.learns(training)
+        needed = STATISTICS if learns else STATISTICS[:2]
+        state = State(*(tensor_or_none(getattr(self, name)) for name in needed))
         batch = inputs, *self.scale_and_offset(), state, settings
-        if not self.learns(training):
+        if not learns:
             return self.activation(tf.cast(batch_norm.infer(*batch), self.compute_dtype))
         outputs, state = batch_norm.train(*batch, mask_along(mask, inputs))
         self.assign_statistics(state)

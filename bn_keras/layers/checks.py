@@ -81,6 +81,12 @@ def checked_size(name: str, value: int | None) -> int | None:
     return value
 
 
+def checked_domains(domains: int) -> int:
+    if isinstance(domains, bool) or not isinstance(domains, int) or domains < 2:
+        raise ValueError(f"`domains` must be an int ≥ 2. Received: domains={domains!r}. Use BatchNorm for one domain.")
+    return domains
+
+
 def checked_clipping(clipping: dict | None) -> dict:
     clipping = dict(clipping or {})
     if set(clipping) - set(CLIPPING):

@@ -11,6 +11,7 @@ OPTIONS = {
     "synchronized=True": lambda arguments: arguments["synchronized"],
     "group_size=n": lambda arguments: arguments["group_size"] is not None,
     "fused=True": lambda arguments: arguments["fused"] is True,
+    "accumulation_steps=n": lambda arguments: arguments["accumulation_steps"] is not None,
 }
 
 # Pairs that make no sense together, and why.
@@ -27,6 +28,8 @@ REFUSED = {
     ("virtual_batch_size=n", "fused=True"): "the kernel takes the moments of the whole batch",
     ("synchronized=True", "fused=True"): "the kernel takes the moments of one replica",
     ("group_size=n", "fused=True"): "the kernel takes the moments of one replica",
+    ("virtual_batch_size=n", "accumulation_steps=n"): "one averages the variances of parts of a batch, the other pools",
+    ("group_size=n", "accumulation_steps=n"): "one averages the variances of groups of replicas, the other pools",
 }
 
 # Options that mean nothing without another.

@@ -77,5 +77,6 @@ class SyncBatchNorm(BatchNorm):
             fused: bool | None = None,
             activation: Activation = None,
             frozen: bool = False,
+            accumulation_steps: int | None = None,
             **kwargs: typing.Any,
         ) -> None: ...

@@ -26,6 +26,7 @@ import types
 
 import tensorflow as tf
 
+from bn_keras.ops.accumulation import accumulate
 from bn_keras.ops.dispatch import kernel_for, settings_for
 from bn_keras.ops.kernels import replicas
 from bn_keras.ops.moments import (
@@ -102,7 +103,8 @@ def train(
         y, moments = normalize(*batch)
     else:
         y, moments = run(normalize, batch, settings.axes)
-        moments = replicas.moments_of_all_replicas(moments)
+        together = replicas.pooled_moments if settings.accumulation_steps else replicas.moments_of_all_replicas
+        moments = together(moments)
     return y, update(state, moments, settings)
 
 
@@ -187,6 +189,8 @@ def normalize(
 
 def update(state: State, moments: Moments, settings: Settings) -> State:
     """The statistics after a batch of these moments."""
+    if settings.accumulation_steps is not None:
+        state, moments = accumulate(state, moments, settings.accumulation_steps)
     count, variance = moments.count, moments.unbiased if settings.unbiased else moments.variance
     momentum, steps = momentum_at(state.steps, settings.momentum, count)
     if settings.renorm is None:

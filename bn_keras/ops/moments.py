@@ -259,7 +259,8 @@ def momentum_at(
 
     Without a momentum it is t/(t+1), which makes the moving average that of all batches. With one,
     and steps to count, it is $\alpha (1-\alpha^t)/(1-\alpha^{t+1})$, which makes it the exponential
-    average without what its first value has left in it. An empty batch is no step.
+    average without what its first value has left in it. An empty batch is no step. With steps per domain, the momentum
+    broadcasts against the count `(domains, channels)`.
 
     >>> [round(float(momentum_at(tf.constant(t), None, tf.constant(1.0))[0]), 2) for t in (0.0, 1.0, 2.0)]
     [0.0, 0.5, 0.67]
@@ -274,4 +275,6 @@ def momentum_at(
         momentum = in_dtype(momentum, steps.dtype)
         corrected = momentum * (1 - momentum**steps) / (1 - momentum ** (steps + 1))
         corrected = tf.where(momentum < 1, corrected, momentum)
-    return corrected, steps + tf.cast(tf.reduce_any(count > 0), steps.dtype)
+    apart = list(range(steps.shape.rank, count.shape.rank))
+    after = steps + tf.cast(tf.reduce_any(count > 0, apart), steps.dtype)
+    return corrected[(..., *[tf.newaxis] * len(apart))] if steps.shape.rank else corrected, after

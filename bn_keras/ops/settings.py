@@ -37,6 +37,8 @@ class Settings:
         group_size: The number of neighbouring replicas that synchronize with each other; `None` for all.
         fused: Whether to use TensorFlow's kernel; `None` where it is safe and pays.
         relu: Whether the output is max(y, 0).
+        accumulation_steps: The number of batches whose pooled moments update the moving statistics once, which needs
+            the sums of `State`. `None` updates them with every batch.
     """
 
     axes: tuple[int, ...]
@@ -49,17 +51,21 @@ class Settings:
     group_size: int | None = None
     fused: bool | None = None
     relu: bool = False
+    accumulation_steps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The statistics that training updates, each `(channels,)` except for `steps`.
+    """The statistics that training updates, each `(channels,)` except for the numbers of batches.
 
     Attributes:
         moving_mean, moving_variance: What inference normalizes by.
         moving_stddev, renorm_mean, renorm_stddev: The statistics of batch renormalization, `None` without it.
         steps: The number of batches so far, a scalar. With it, the moving statistics carry no bias towards their
             first values. `None` does not count.
+        accumulated_count, accumulated_mean, accumulated_squares: Count, mean and sum of squared deviations of the
+            batches since the last update. `None` without accumulation.
+        accumulated_batches: The number of these batches, a scalar.
     """
 
     moving_mean: tf.Tensor
@@ -68,3 +74,7 @@ class State:
     renorm_mean: tf.Tensor | None = None
     renorm_stddev: tf.Tensor | None = None
     steps: tf.Tensor | None = None
+    accumulated_count: tf.Tensor | None = None
+    accumulated_mean: tf.Tensor | None = None
+    accumulated_squares: tf.Tensor | None = None
+    accumulated_batches: tf.Tensor | None = None

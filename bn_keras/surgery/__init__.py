@@ -1,6 +1,7 @@
 """Tools for models that exist: each takes a model and gives a new one, the given model is never changed."""
 
 from bn_keras.surgery.convert import from_keras, replace, to_keras, to_local, to_sync
+from bn_keras.surgery.domains import merge_domains, split_domains
 from bn_keras.surgery.fold import fold
 from bn_keras.surgery.freeze import freeze, unfreeze
 from bn_keras.surgery.initialize import initialize_weight_norm
@@ -17,9 +18,11 @@ __all__ = [
     "freeze",
     "from_keras",
     "initialize_weight_norm",
+    "merge_domains",
     "recalibrate",
     "replace",
     "report",
+    "split_domains",
     "to_keras",
     "to_local",
     "to_sync",

@@ -10,6 +10,7 @@ from bn_keras.layers import (
     BatchNorm,
     ConditionalNorm,
     DecorrelatedBatchNorm,
+    DomainBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -36,8 +37,8 @@ KERAS_CLASS_OF = {ours: theirs for theirs, ours in OUR_CLASS_OF.items()} | {
 WITHOUT_COUNTERPART = {
     DecorrelatedBatchNorm: "replace(model, {DecorrelatedBatchNorm: BatchNorm}) swaps it",
     ConditionalNorm: "the layer inside it is converted alone, so the model needs bn_keras to load",
+    DomainBatchNorm: "merge_domains(model, domain=…) fixes a domain, whose batch norm has one",
 }
-
 # What has no counterpart in Keras, and when a config asks for it.
 OURS_ALONE = {
     "momentum": lambda value: value is None,
@@ -93,10 +94,13 @@ def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     Use `to_keras` for a model that must load where bn_keras is not installed. Outputs are equal up to rounding. In
     training, Keras' moving variance averages the biased variance, whatever `unbiased` was.
 
+    `accumulation_steps` changes training alone: the copy drops it, and the report has a row for the weights that it
+    needs.
+
     A layer without a counterpart in Keras stays as it is, and the report names the layer and the reason. These are
-    `DecorrelatedBatchNorm`, `ConditionalNorm` but for the layer inside it, derived classes, and a `BatchNorm` with
-    several axes or with `momentum=None`, `bias_correction`, `virtual_batch_size`, `group_size`, `frozen` or
-    `activation`.
+    `DecorrelatedBatchNorm`, `DomainBatchNorm`, `ConditionalNorm` but for the layer inside it, derived classes, and a
+    `BatchNorm` with several axes or with `momentum=None`, `bias_correction`, `virtual_batch_size`, `group_size`,
+    `frozen` or `activation`.
 
     Args:
         Those of `from_keras`.
@@ -315,7 +319,7 @@ def kept_by_keras(layer, config):
         raise ValueError(f"Keras normalizes along one axis. Received: axis={layer.axis}. Leave the layer as it is.")
     if isinstance(layer, InstanceNorm):
         config = config | {"groups": -1}
-    ours_alone = {*OURS_ALONE, "unbiased", "fused"} - {"momentum"}
+    ours_alone = {*OURS_ALONE, "unbiased", "fused", "accumulation_steps"} - {"momentum"}
     if isinstance(layer, BatchNorm) and "renorm" not in inspect.signature(keras.layers.BatchNormalization).parameters:
         if layer.renorm:
             raise ValueError("This version of Keras has no counterpart of renorm=True. Install a newer Keras.")

@@ -5,7 +5,7 @@ import functools
 import keras
 import numpy as np
 
-from bn_keras.layers import Affine, BatchNorm, DecorrelatedBatchNorm, SyncBatchNorm
+from bn_keras.layers import Affine, BatchNorm, DecorrelatedBatchNorm, DomainBatchNorm, SyncBatchNorm
 from bn_keras.layers.kernel_layer import KernelLayer
 from bn_keras.surgery import linear
 from bn_keras.surgery.copying import Change
@@ -77,7 +77,7 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     for layer in layers_of(model):
         if isinstance(layer, KernelLayer):
             folding.rows.append(folding.wrappers.row(layer))
-        elif isinstance(layer, (*BATCH_NORMS, DecorrelatedBatchNorm, Affine)):
+        elif isinstance(layer, (*BATCH_NORMS, DecorrelatedBatchNorm, DomainBatchNorm, Affine)):
             folding.add(layer)
     if strict:
         refuse_kept("fold", folding.rows)
@@ -151,6 +151,8 @@ class Folding:
         """Why a batch norm stays what it is."""
         if isinstance(norm, DecorrelatedBatchNorm):
             return "it mixes the channels"
+        if isinstance(norm, DomainBatchNorm):
+            return "it has statistics per domain; merge_domains(model, domain=…) fixes one"
         if type(norm) not in FOLDABLE | {Affine}:
             return f"its class, {type(norm).__name__}, derives from batch norm and may mean something else"
         if not norm.built:

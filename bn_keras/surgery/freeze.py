@@ -5,7 +5,7 @@ import warnings
 
 import keras
 
-from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm
+from bn_keras.layers import BatchNorm, DecorrelatedBatchNorm, DomainBatchNorm
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
@@ -13,7 +13,7 @@ from bn_keras.surgery.trace import traced
 from bn_keras.surgery.tree import layers_of
 
 KERAS_BATCH_NORM = keras.layers.BatchNormalization
-WITH_STATISTICS = (BatchNorm, DecorrelatedBatchNorm, KERAS_BATCH_NORM)
+WITH_STATISTICS = (BatchNorm, DecorrelatedBatchNorm, DomainBatchNorm, KERAS_BATCH_NORM)
 
 
 def freeze(

@@ -126,7 +126,8 @@ class BatchNormProbe(Probe, BatchNorm):
         deviation = np.sqrt(variance + self.epsilon)
         values = {"moving_mean": mean, "moving_variance": variance, "steps": np.array(batches)}
         values |= {"moving_stddev": deviation, "renorm_mean": mean, "renorm_stddev": deviation}
-        return {name: values[name] for name in self.statistics}
+        # What accumulates belongs to batches before the recalibration, and starts anew.
+        return {name: values.get(name, np.zeros(weight.shape)) for name, weight in self.statistics.items()}
 
 
 def exact_moments(x, mask, settings):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bn_keras.layers import SyncBatchNorm
+from bn_keras.layers import DomainBatchNorm, SyncBatchNorm
 from bn_keras.layers.checks import checked_count
 from bn_keras.surgery.batches import Batches
 from bn_keras.surgery.copying import Change
@@ -139,6 +139,8 @@ def why_kept(layer) -> str:
     """Why a batch norm keeps its statistics; "" if it does not."""
     if not layer.trainable or getattr(layer, "frozen", False):
         return "frozen"
+    if isinstance(layer, DomainBatchNorm):
+        return "it has statistics per domain; merge_domains(model, domain=…) fixes one"
     if type(layer) not in CLASSES:
         return f"its class, {type(layer).__name__}, derives from batch norm and may normalize by something else"
     return "" if layer.built else "it has no weights: nothing calls it"

@@ -38,10 +38,14 @@ class Example:
         return keras.tree.flatten(model(*self.args, **self.kwargs, **training))
 
 
-def compared(model, copy) -> Verified:
+def compared(model, copy, adapted: typing.Callable[[Example], Example] = lambda example: example) -> Verified:
     """Compares the outputs of a model and its copy in inference.
 
     Both keep their state, seeds of random numbers too.
+
+    Args:
+        model, copy: The models.
+        adapted: Turns an example of the model into one of a copy that has other inputs.
 
     Returns:
         A `Verified`; without a difference, and with the reason, where no inputs can be made up, where the model draws
@@ -55,7 +59,7 @@ def compared(model, copy) -> Verified:
         if example is None:
             return Verified(None, why)
         try:
-            found = outputs_of(copy, example)
+            found = outputs_of(copy, adapted(example))
         except Exception as error:
             raise ValueError(f"The copy of the model {model.name!r} cannot be called: {error}. {ADVICE}") from error
         difference, tolerance = largest_difference(expected, found), tolerance_of(model)
@@ -67,7 +71,7 @@ def compared(model, copy) -> Verified:
     if difference <= tolerance:
         return Verified(difference, "made-up inputs")
     with state_kept(copy):
-        noise = rounding_noise(copy, example, found)
+        noise = rounding_noise(copy, adapted(example), found)
     if difference > AMPLIFIED * noise:
         raise ValueError(
             f"The copy of the model {model.name!r} does not compute what the model computes: on made-up inputs the "

@@ -2,11 +2,11 @@
 
 import keras
 
-from bn_keras.layers import ConditionalNorm, DecorrelatedBatchNorm
+from bn_keras.layers import ConditionalNorm, DecorrelatedBatchNorm, DomainBatchNorm
 from bn_keras.surgery.convert import OUR_CLASS_OF
 from bn_keras.surgery.tree import layers_of
 
-NORMALIZATIONS = (*OUR_CLASS_OF, *OUR_CLASS_OF.values(), DecorrelatedBatchNorm)
+NORMALIZATIONS = (*OUR_CLASS_OF, *OUR_CLASS_OF.values(), DecorrelatedBatchNorm, DomainBatchNorm)
 
 
 def exclude_from_weight_decay(

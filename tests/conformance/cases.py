@@ -15,6 +15,7 @@ from bn_keras import (
     BatchNorm,
     ConditionalNorm,
     DecorrelatedBatchNorm,
+    DomainBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -45,9 +46,6 @@ class Conditioned(ConditionalNorm):
 
     def compute_output_shape(self, input_shape):
         return super().compute_output_shape([input_shape, (None, 3)])
-
-
-PUBLIC = {Conditioned: ConditionalNorm}  # the layers that have a case by another one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # each is equal to itself alone, so that it can be a key
@@ -117,6 +115,28 @@ def convolution(dtype):
     )
 
 
+@keras.saving.register_keras_serializable("tests")
+class OneDomain(DomainBatchNorm):
+    """Every batch is of one domain."""
+
+    def domain(self, inputs):
+        return 1
+
+    def compute_output_spec(self, inputs, **kwargs):
+        return super().compute_output_spec(inputs, domain=0)
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, domain=self.domain(inputs), training=training, mask=mask)
+
+
+@keras.saving.register_keras_serializable("tests")
+class MixedDomains(OneDomain):
+    """The examples of a batch take turns."""
+
+    def domain(self, inputs):
+        return tf.range(tf.shape(inputs)[0]) % self.domains
+
+
 CASES = [
     over_the_batch("batch", BatchNorm),
     over_the_batch("batch_of_vectors", BatchNorm, variant=True, shape=(6, 4)),
@@ -129,6 +149,7 @@ CASES = [
         "batch_renorm_clipped", BatchNorm, variant=True, renorm=True, renorm_clipping={"rmin": 0.5, "dmax": 0.5}
     ),
     over_the_batch("batch_virtual", BatchNorm, virtual_batch_size=4),
+    over_the_batch("batch_accumulated", BatchNorm, accumulation_steps=5),
     over_the_batch("batch_biased", BatchNorm, unbiased=False),
     over_the_batch("batch_without_offset", BatchNorm, variant=True, center=False),
     over_the_batch("batch_without_scale", BatchNorm, variant=True, scale=False),
@@ -140,9 +161,16 @@ CASES = [
     over_the_batch("sync_groups", SyncBatchNorm, variant=True, group_size=2),
     over_the_batch("sync_channels_first", SyncBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1),
     over_the_batch("sync_average_of_all", SyncBatchNorm, momentum=None),
+    over_the_batch("sync_accumulated", SyncBatchNorm, accumulation_steps=5),
     over_the_batch("sync_renorm", SyncBatchNorm, renorm=True),
     over_the_batch("decorrelated", DecorrelatedBatchNorm, iterations=3),
     over_the_batch("decorrelated_groups", DecorrelatedBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1, groups=2),
+    over_the_batch("domain", OneDomain, domains=3, shared_affine=False),
+    over_the_batch("domain_synchronized", OneDomain, variant=True, synchronized=True),
+    over_the_batch("domains", MixedDomains),
+    over_the_batch("domains_channels_first", MixedDomains, variant=True, shape=(6, 4, 3, 2), axis=1, momentum=None),
+    over_the_batch("domains_apart", MixedDomains, shape=(6, 4), shared_affine=False, bias_correction=True),
+    over_the_batch("domains_synchronized", MixedDomains, synchronized=True, shared_affine=False),
     per_example("layer", LayerNorm),
     per_example("layer_two_axes", LayerNorm, variant=True, axis=[1, 2]),
     per_example("layer_without_offset", LayerNorm, variant=True, center=False),

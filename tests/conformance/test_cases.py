@@ -5,7 +5,7 @@ import inspect
 import keras
 
 import bn_keras
-from tests.conformance.cases import CASES, PUBLIC, every
+from tests.conformance.cases import CASES, every
 
 
 def public_layers():
@@ -14,7 +14,7 @@ def public_layers():
 
 
 def test_every_public_layer_has_a_case():
-    missing = public_layers() - {PUBLIC.get(case.layer, case.layer) for case in CASES}
+    missing = {each for each in public_layers() if not any(issubclass(case.layer, each) for case in CASES)}
     assert not missing, "add them to tests/conformance/cases.py"
 
 

@@ -11,7 +11,7 @@ from tests.layers.test_batch_norm import close
 pytestmark = pytest.mark.slow
 
 DELTA = 1e-5
-OF_STATISTICS_ALONE = {"momentum", "bias_correction", "unbiased", "synchronized"}
+OF_STATISTICS_ALONE = {"momentum", "bias_correction", "unbiased", "synchronized", "accumulation_steps"}
 DIFFERENTIABLE = [case for case in CASES if not OF_STATISTICS_ALONE & set(case.arguments)]
 
 

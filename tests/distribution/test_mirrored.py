@@ -24,3 +24,9 @@ def test_shards_are_the_whole_batch():
     assert not results["keras"]["synchronized"], "Keras was meant to leave out what has a mask"
     assert results["variance"]["ours"] < 2e-6
     assert results["variance"]["keras"] > 0.1, "Keras' variance was meant to cancel"
+
+
+def test_accumulated_batches_and_domains_are_pooled_over_shards():
+    for name, result in script_result("tests.distribution.pooled_shards").items():
+        assert result["difference"] < 1e-11, (name, result)
+        assert result["collectives"] == result["expected"], (name, result)

@@ -25,6 +25,7 @@ from bn_keras import (
     BatchNorm,
     ConditionalNorm,
     DecorrelatedBatchNorm,
+    DomainBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -42,17 +43,20 @@ PER_CHANNEL = {"axis": 1, "epsilon": 0.01}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A layer with its arguments, or a preset with its own; `shape` is that of one example."""
+    """A layer with its arguments and those of its call, or a preset; `shape` is that of one example."""
 
     shape: tuple
     layer: type | None = None
     arguments: dict = dataclasses.field(default_factory=dict)
     preset: str | None = None
+    call: dict = dataclasses.field(default_factory=dict)
 
     def build(self) -> keras.Model:
         if self.preset:
             return models.build(self.preset, input_shape=self.shape, **self.arguments)
         x, layer = keras.Input(self.shape, name="x"), self.layer(name="norm", **self.arguments)
+        if self.call:
+            return keras.Model(x, layer(x, **self.call))
         if self.layer is ConditionalNorm:  # the model has one input, and the condition follows from it
             return keras.Model(x, layer([x, keras.layers.GlobalMaxPooling1D()(x)]))
         return keras.Sequential([x, layer])
@@ -78,6 +82,10 @@ CASES = {
     "sync_batch_norm": Case((4, 3), SyncBatchNorm, {**PER_CHANNEL, "momentum": 0.6, "group_size": 2}),
     "decorrelated_batch_norm": Case((3, 4), DecorrelatedBatchNorm, {"groups": 2, "iterations": 3, "momentum": 0.9}),
     "conditional_norm": Case((3, 4), ConditionalNorm, {"norm": ("batch", {"momentum": 0.7, "epsilon": 0.01})}),
+    "batch_norm_accumulated": Case((4, 3), BatchNorm, {"momentum": 0.8, "accumulation_steps": 3}),
+    "domain_batch_norm": Case(
+        (4, 3), DomainBatchNorm, {"domains": 3, "momentum": 0.8, "shared_affine": False}, call={"domain": 1}
+    ),
     "layer_norm": Case((3, 4), LayerNorm, {"axis": [1, 2], "epsilon": 0.01, "center": False}),
     "group_norm": Case((4, 3, 2), GroupNorm, {**PER_CHANNEL, "groups": 2, "scale": False}),
     "instance_norm": Case((4, 3, 2), InstanceNorm, PER_CHANNEL),
@@ -98,9 +106,13 @@ def randomize(model: keras.Model, random: np.random.Generator) -> None:
     for weight in model.variables:
         if weight.name == "steps":
             values = 3.0
+        elif weight.name == "accumulated_batches":
+            values = 2.0  # the next batch is the last of three
         elif weight.name == "moving_whitening":
             values = np.eye(weight.shape[-1]) + random.uniform(0, 0.2, weight.shape)
-        elif weight.name in ("gamma", "scale") or "variance" in weight.name or "stddev" in weight.name:
+        elif weight.name in ("gamma", "scale") or any(
+            part in weight.name for part in ("variance", "stddev", "accumulated")
+        ):
             values = random.uniform(0.5, 1.5, weight.shape)
         else:
             values = random.normal(0, 0.4, weight.shape)

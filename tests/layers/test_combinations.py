@@ -21,6 +21,7 @@ ARGUMENTS = {
     "synchronized=True": {"synchronized": True},
     "group_size=n": {"group_size": 2},
     "fused=True": {"fused": True},
+    "accumulation_steps=n": {"accumulation_steps": 4},
 }
 
 
@@ -68,6 +69,8 @@ def test_combinations_are_the_equations(random, names, masked, axis, unbiased):
     layer = randomized(BatchNorm(axis, **arguments), shape, random)
     if layer.steps is not None:
         layer.steps.assign(3.0)
+    if layer.accumulation_steps:
+        layer.accumulated_batches.assign(3.0)
     x, dy = (tf.constant(random.normal(1, 2, shape), tf.float32) for _ in range(2))
     mask = np.isin(np.arange(10), [1, 6, 7], invert=True) if masked else None
     before = {weight.name: weight.numpy().astype(np.float64) for weight in layer.weights}
@@ -97,8 +100,20 @@ def truth(x, dy, mask, before, axis, arguments):
             (count, mean, variance * count / np.maximum(count - 1, 1) if arguments["unbiased"] else variance)
         )
     counts, means, variances = map(np.stack, zip(*moments, strict=True))
+    if "accumulation_steps" in arguments:
+        counts, means, variances = pooled(before, count, mean, variance, arguments["unbiased"])
     mean, variance = (np.sum(counts * each, 0) / np.sum(counts, 0) for each in (means, variances))
     return np.concatenate(outputs), np.concatenate(gradients), averages(before, mean, variance, arguments)
+
+
+def pooled(before, count, mean, variance, unbiased):
+    """The moments of the batch and of those before it, from their sums of x and x²."""
+    counts = np.stack([before["accumulated_count"], count])
+    means = np.stack([before["accumulated_mean"], mean])
+    squares = np.stack([before["accumulated_squares"], count * variance]) + counts * means**2
+    whole, mean = counts.sum(0), (counts * means).sum(0) / counts.sum(0)
+    squares = squares.sum(0) - whole * mean**2
+    return whole[None], mean[None], (squares / (np.maximum(whole - 1, 1) if unbiased else whole))[None]
 
 
 def renormalized(before, mean, variance, clipping):
@@ -118,10 +133,13 @@ def averages(before, mean, variance, arguments):
     def moved(name, value, momentum=momentum):
         return momentum * before[name] + (1 - momentum) * value
 
+    sums = ("accumulated_count", "accumulated_mean", "accumulated_squares", "accumulated_batches")
+    anew = {name: np.zeros_like(before[name]) for name in sums if name in before}
     if not arguments.get("renorm"):
-        return {"moving_mean": moved("moving_mean", mean), "moving_variance": moved("moving_variance", variance)}
+        moving = {"moving_mean": moved("moving_mean", mean), "moving_variance": moved("moving_variance", variance)}
+        return moving | anew
     stddev = np.sqrt(variance + 1e-3)
-    return {
+    return anew | {
         "moving_mean": moved("moving_mean", mean),
         "moving_stddev": moved("moving_stddev", stddev),
         "moving_variance": moved("moving_stddev", stddev) ** 2 - 1e-3,

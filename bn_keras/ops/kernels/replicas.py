@@ -70,11 +70,11 @@ def normalize(
     def sum_over_groups(values):
         """`(n, …)` of this replica to the `(n, groups, …)` of all: in the one collective each group has a slot."""
         around = [[0, 0], [own, groups - 1 - own]] + [[0, 0]] * (values.shape.rank - 1)
-        return _sum(tf.pad(values[:, tf.newaxis], around))
+        return sum_of_replicas(tf.pad(values[:, tf.newaxis], around))
 
     @tf.custom_gradient
     def differentiable(x, scale, offset):
-        moments_of_groups = _moments_of_sums(sum_over_groups(compiled(_local_sums, (x, mask, axes))))
+        moments_of_groups = moments_of_sums(sum_over_groups(compiled(_local_sums, (x, mask, axes))))
         count, mean, variance = (each[own] for each in moments_of_groups)
         y = compiled(_normalize_by, (x, scale, offset, mean, variance, axes, epsilon))
 
@@ -99,6 +99,15 @@ def moments_of_all_replicas(moments: Moments) -> Moments:
     return Moments(count, *tf.unstack(averages))
 
 
+def pooled_moments(moments: Moments) -> Moments:
+    """The moments of the batches of all replicas together, as of one batch."""
+    count, dtype = tf.cast(moments.count, tf.float64), moments.mean.dtype
+    mean, variance = (tf.where(count > 0, tf.cast(each, tf.float64), 0) for each in (moments.mean, moments.variance))
+    sums = tf.stack([count, count * mean, count * (variance + tf.square(mean))])
+    pooled = moments_of_sums(sum_of_replicas(tf.stop_gradient(sums)))
+    return moments_per_channel(*(tf.cast(each, dtype) for each in pooled), moments.mean.shape)
+
+
 def average_over_replicas(*averages: tuple[tf.Tensor, tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """Averages over all replicas, each weighted by its count. One collective for all of them, no gradient.
 
@@ -111,7 +120,7 @@ def average_over_replicas(*averages: tuple[tf.Tensor, tf.Tensor]) -> list[tuple[
     """
     parts = [part for count, average in averages for part in (count, _sum_of(count, average))]
     packed = tf.concat([tf.reshape(tf.stop_gradient(part), [-1]) for part in parts], 0)
-    wholes = tf.split(_sum(packed), [part.shape.num_elements() for part in parts])
+    wholes = tf.split(sum_of_replicas(packed), [part.shape.num_elements() for part in parts])
     parts = [tf.reshape(whole, part.shape) for whole, part in zip(wholes, parts, strict=True)]
     return [(count, tf.math.divide_no_nan(total, count)) for count, total in zip(parts[::2], parts[1::2], strict=True)]
 
@@ -134,7 +143,7 @@ def _groups_and_own(group_size: int | None) -> tuple[int, int]:
     return replicas // group_size, replica // group_size
 
 
-def _sum(values: tf.Tensor) -> tf.Tensor:
+def sum_of_replicas(values: tf.Tensor) -> tf.Tensor:
     return replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
@@ -147,7 +156,7 @@ def _local_sums(x, mask, axes):
     return tf.stack([count, count * mean, count * (variance + tf.square(mean))])
 
 
-def _moments_of_sums(sums):
+def moments_of_sums(sums):
     count, total, squares = tf.unstack(sums)
     mean = tf.math.divide_no_nan(total, count)
     return count, mean, tf.maximum(tf.math.divide_no_nan(squares, count) - tf.square(mean), 0)

@@ -1,0 +1,168 @@
+"""A copy of a functional model that takes other inputs: with a `domain`, or without the inputs that only tell one."""
+
+import keras
+
+from bn_keras.surgery.account import settle
+from bn_keras.surgery.changed import mark
+from bn_keras.surgery.copying import Copier
+from bn_keras.surgery.tree import is_graph, layers_of
+
+DOMAIN = "domain"
+
+
+class Rewiring:
+    """A copy of a functional model with other inputs, made by the same calls again.
+
+    Attributes:
+        dropped: The rows of layers whose variables have no successor.
+    """
+
+    def __init__(self, model, plan):
+        self.model, self.plan, self.copier = model, plan, Copier(model, plan)
+
+    def made(self):
+        """The copy, with the weights of the model."""
+        copy = self.rewired(self.model)
+        self.copier.finish(self.model)
+        self.dropped = settle(self.model, self.plan, self.copier.copies)
+        mark(self.copier)
+        return copy
+
+    def is_concerned(self, layer) -> bool:
+        """Whether a layer is a model inside the model, and its inputs change."""
+        return is_plain_graph(layer) and any(inner in self.plan for inner in layers_of(layer))
+
+    def copy_of_layer(self, layer):
+        if not isinstance(layer, keras.layers.Layer):
+            return type(layer).from_config(layer.get_config())
+        if self.is_concerned(layer):
+            return self.copier.copies[layer] if layer in self.copier.copies else self.rewired(layer)
+        return self.copier.copy_to_call(layer)
+
+    def called_again(self, plain, tensors, call):
+        """The outputs of the same calls, in which `call(old, new, args, kwargs)` makes each."""
+        old_of = {}
+
+        def copy(operation):
+            new = self.copy_of_layer(operation)
+            old_of[id(new)] = operation
+            return new
+
+        again = lambda new, *args, **kwargs: call(old_of[id(new)], new, args, kwargs)  # noqa: E731
+        return keras.models.clone_model(plain, tensors, clone_function=copy, call_function=again).output
+
+    def finished(self, model, inputs, outputs):
+        copy = keras.Model(inputs, outputs, name=model.name)
+        self.copier.copies[model] = copy
+        return copy
+
+
+class Splitting(Rewiring):
+    """Every model with a batch norm of the plan gets a `domain` as its last input."""
+
+    def rewired(self, model):
+        structure = structure_of(model)
+        plain = keras.Model(with_domain(structure, keras.Input((), dtype="int32", name=DOMAIN)), outputs_in(model))
+        tensors = keras.tree.map_structure(input_like, plain.input)
+        domain = keras.tree.flatten(tensors[DOMAIN] if isinstance(tensors, dict) else tensors)[-1]
+
+        def call(old, new, args, kwargs):
+            if old in self.plan:
+                return new(*args, **kwargs, domain=domain)
+            if self.is_concerned(old):
+                args, kwargs = inputs_first(args, kwargs)
+                return new(with_domain(args[0], domain), *args[1:], **kwargs)
+            return new(*args, **kwargs)
+
+        return self.finished(model, tensors, self.called_again(plain, tensors, call))
+
+
+class Merging(Rewiring):
+    """Every model with a layer of the plan loses the inputs that only tell a domain.
+
+    Attributes:
+        kept: By model, whether each of its inputs stays, in their flat order.
+    """
+
+    def __init__(self, model, plan, domain):
+        super().__init__(model, plan)
+        self.domain, self.kept = domain, {}
+
+    def rewired(self, model):
+        plain = keras.Model(structure_of(model), outputs_in(model))
+        tensors = keras.tree.map_structure(input_like, plain.input)
+        domains, used = set(), set()
+
+        def call(old, new, args, kwargs):
+            if old in self.plan:
+                args, kwargs = inputs_first(args, kwargs)
+                given = args[1] if len(args) > 1 else kwargs.pop("domain", None)
+                self.refuse_another(old, given)
+                domains.add(id(given))
+                args = args[:1]
+            elif self.is_concerned(old):
+                args, kwargs = inputs_first(args, kwargs)
+                kept = self.kept[old]
+                domains.update(id(each) for each, keep in zip(flat(args[0]), kept, strict=True) if not keep)
+                args = (only(args[0], kept), *args[1:])
+            used.update(id(each) for each in flat((args, kwargs)))
+            return new(*args, **kwargs)
+
+        outputs = self.called_again(plain, tensors, call)
+        used.update(id(each) for each in flat(outputs))
+        self.kept[model] = [id(each) not in domains or id(each) in used for each in flat(tensors)]
+        return self.finished(model, only(tensors, self.kept[model]), outputs)
+
+    def refuse_another(self, layer, domain):
+        if isinstance(domain, int) and domain != self.domain:
+            raise ValueError(
+                f"The layer {layer.name!r} is called with domain={domain}, which is fixed. Received: "
+                f"domain={self.domain}. Pass domain={domain}, or make the domain an input of the model."
+            )
+
+
+def structure_of(model):
+    """The inputs of a model as it is called; a Sequential model has one."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
+def outputs_in(model):
+    return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+
+
+def input_like(tensor):
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse, name=tensor.name)
+
+
+def inputs_first(args, kwargs):
+    """The arguments of a call with the inputs as the first positional one."""
+    if args:
+        return args, dict(kwargs)
+    name, *_ = kwargs
+    return (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
+
+
+def flat(structure) -> list:
+    return keras.tree.flatten(structure)
+
+
+def with_domain(inputs, domain):
+    """A structure of inputs with the domain as the last one."""
+    if isinstance(inputs, dict):
+        return inputs | {DOMAIN: domain}
+    return [*inputs, domain] if isinstance(inputs, (list, tuple)) else [inputs, domain]
+
+
+def only(inputs, kept):
+    """A structure without some of its inputs; one that is left of a list stands for itself."""
+    if isinstance(inputs, dict):
+        names = [name for name, keep in zip(sorted(inputs), kept, strict=True) if keep]
+        return {name: inputs[name] for name in names}
+    left = [each for each, keep in zip(flat(inputs), kept, strict=True) if keep]
+    return left[0] if len(left) == 1 else left
+
+
+def is_plain_graph(layer) -> bool:
+    """Whether Keras calls the layers of a model, and no code of a user."""
+    graph = is_graph(layer) or (isinstance(layer, keras.Sequential) and layer.built)
+    return graph and type(layer).__module__.partition(".")[0] == "keras"
