@@ -245,7 +245,7 @@ that the int8 file and the Keras model classify alike.
 """
 
 LAYERS = """\
-The folded int8 files against the float32 outputs on the calibration images. Differences are relative to the largest
-output; errors of layers are relative to the Euclidean norm of the float32 activation. A rounding error is the part that
-the layer itself adds; the error of the outputs holds all of them.
+The folded int8 files on the calibration images. Differences are those to the Keras model, over the largest output. A
+rounding error is the part that a layer itself adds: the mean relative error of an element of its float32 activation in
+int8. The error of the outputs, the norm of the difference over the norm, holds those of all layers.
 """
