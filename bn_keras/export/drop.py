@@ -16,16 +16,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """The values of an activation for the batch; with its scale and zero point where they are of int8."""
+    """The values of an activation for the batch; its scale and zero point where the file has it in 8 bits."""
 
     values: np.ndarray
     scale: float | None = None
-    zero: int = 0
+    zero: np.integer | None = None
 
     def rounded(self, values):
-        """Other values through this scale: what int8 makes of them."""
-        steps = np.clip(np.round(values / self.scale) + self.zero, -128, 127)
-        return (steps - self.zero) * self.scale
+        """Other values through this scale, in the type of the zero point."""
+        limits, zero = np.iinfo(self.zero.dtype), int(self.zero)
+        return (np.clip(np.round(values / self.scale) + zero, limits.min, limits.max) - zero) * self.scale
 
 
 def tflite(float32, int8, x):
@@ -71,7 +71,7 @@ def activations(path, x):
         if value.dtype == np.float32:
             found[name] = Activation(value)
         elif value.dtype == np.int8 and len(scales) == 1:
-            scale, zero = float(scales[0]), int(detail["quantization_parameters"]["zero_points"][0])
+            scale, zero = float(scales[0]), np.int8(detail["quantization_parameters"]["zero_points"][0])
             found[name] = Activation((value.astype(np.float64) - zero) * scale, scale, zero)
     return found
 
@@ -102,7 +102,7 @@ def onnx(float32, int8, x):
     outputs = [each.name for each in graph.output]
     there = onnx_values(float32, [*nodes, *outputs], x)
     here = onnx_values(int8, [*(restored[node.output[0]] for node in nodes.values()), *outputs], x)
-    scales = [[float(constants[name]) for name in node.input[1:3]] for node in nodes.values()] + [[]] * len(outputs)
+    scales = [[constants[name][()] for name in node.input[1:3]] for node in nodes.values()] + [[]] * len(outputs)
     pairs = {
         name: (plain, Activation(values, *scale))
         for name, plain, values, scale in zip([*nodes, *outputs], there, here, scales, strict=True)

@@ -109,11 +109,12 @@ def quantize(
 ) -> Quantized:
     r"""Writes a model to a file of 8-bit integers, and checks that the file still answers as the model does.
 
-    $$ x \approx s\,(q - z) \qquad q = \mathrm{clip}(\mathrm{round}(x / s) + z, -128, 127) $$
+    $$ x \approx s\,(q - z) \qquad q = \mathrm{clip}(\mathrm{round}(x / s) + z, q_{min}, q_{max}) $$
 
     `quantize` folds batch norm first, so the weights that it rounds are those of inference. The scale s and the zero
-    point z of an activation come from its range on the calibration data. Convolution weights have a scale per channel
-    and z = 0. The file takes and gives floats, in the signature of `export`.
+    point z of an activation come from its range on the calibration data; q runs from −128 to 127 in LiteRT and from 0
+    to 255 in ONNX. Convolution weights have a scale per channel and z = 0. Those of ONNX have 7 bits, because x86
+    processors without VNNI overflow with 8. The file takes and gives floats, in the signature of `export`.
 
     The check runs all calibration examples in a new Python process that cannot import bn_keras, with the runtime of the
     format, and compares the outputs with those of the given model. `quantize` moves the file to `path` only if the

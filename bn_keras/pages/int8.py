@@ -173,6 +173,8 @@ def page_text(results: list[dict], settings: Settings) -> str:
 {COLUMNS}
 {table_of(rows)}
 
+Median speed of int8 over float32: {"; ".join(speeds_of(results, settings))}.
+
 ## Where the error comes from
 
 {LAYERS}
@@ -212,6 +214,14 @@ def rows_of(result):
                 "int8: ms": f"{small['milliseconds']:.3f}",
                 "float32/int8": f"{median:.2f} ({lowest:.2f}–{highest:.2f})",
             }
+
+
+def speeds_of(results, settings):
+    """The lowest and the highest median ratio of each format, in words."""
+    for format in settings.formats:
+        files = [file for result in results for file in result["files"] if file["format"] == format and file["int8"]]
+        medians = [file["faster"][0] for file in files]
+        yield f"{min(medians):.2f} to {max(medians):.2f} times with {files[0]['runtime']}"
 
 
 def drop_of(result, file):
