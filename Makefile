@@ -10,10 +10,10 @@ NOTEBOOKS ?= on
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help demo test test-exhaustive test-fast check bench accuracy folding recalibration serving surgery replicas throughput weights zoo claims docs notebooks test-oldest clean
+.PHONY: help demo test test-exhaustive test-fast check bench accuracy folding recalibration serving int8 surgery replicas throughput weights zoo claims docs notebooks test-oldest clean
 
 help:  ## list these words
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/.lab  ## sketch what batch norm does to two networks on real digits: tables, and figures in demo/
 	$(BIN)/bn-keras compare inception_small --quick --seeds 5 --steps 600 --out demo/inception_small --resume
@@ -53,6 +53,9 @@ recalibration: $(VENV)/.lab  ## exact statistics beside moving averages: docs/re
 
 serving: $(VENV)/.serve  ## exported networks where they are served: docs/serving.md
 	$(BIN)/bn-keras page serving
+
+int8: $(VENV)/.serve  ## int8 beside float32 on trained networks, only what is missing in benchmarks/int8/: docs/int8.md
+	$(BIN)/bn-keras page int8
 
 surgery: $(VENV)/.dev  ## surgery on everyday models, only what is missing in benchmarks/surgery/: docs/surgery.md
 	$(BIN)/bn-keras page surgery

@@ -73,14 +73,14 @@ def test_options_of_the_command_exist(name):
     known = {option for parameter in cli.cli.commands["train"].params for option in parameter.opts}
     page = text_of(ROOT / "docs" / f"{name}.md")
     lines = "\n".join(line for line in page.splitlines() if not line.startswith("#SBATCH"))
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", lines)) - FOREIGN_OPTIONS <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", lines)) - FOREIGN_OPTIONS <= known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_commands_of_a_page_exist(page):
     for name, rest in re.findall(r"^bn-keras (\w+)(.*)$", text_of(page), re.MULTILINE):
         known = {option for each in cli.cli.commands[name].params for option in each.opts} | {"--help"}
-        assert set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) <= known, f"bn-keras {name}{rest}"
+        assert set(re.findall(r"(?<![\w-])--[a-z0-9-]+", rest)) <= known, f"bn-keras {name}{rest}"
 
 
 def test_the_ranges_on_the_page_are_those_of_the_code():

@@ -15,6 +15,7 @@ class Format:
         suffix: The end of the file's name; `""` for a folder.
         needs: The packages that the conversion imports.
         runtime: The package that serves the file, where that is another one.
+        int8: Whether there is a file of 8-bit integers.
     """
 
     name: str
@@ -22,14 +23,15 @@ class Format:
     suffix: str
     needs: tuple = ()
     runtime: tuple = ()
+    int8: bool = False
 
 
 FORMATS = {
     format.name: format
     for format in (
         Format("saved_model", "SavedModel", ""),
-        Format("tflite", "LiteRT", ".tflite"),
-        Format("onnx", "ONNX", ".onnx", ("tf2onnx", "onnx"), ("onnxruntime",)),
+        Format("tflite", "LiteRT", ".tflite", int8=True),
+        Format("onnx", "ONNX", ".onnx", ("tf2onnx", "onnx"), ("onnxruntime",), int8=True),
     )
 }
 

@@ -2,5 +2,7 @@
 
 from bn_keras.export.exporting import Exported, export
 from bn_keras.export.formats import ExportError
+from bn_keras.export.layer_drops import LayerDrop
+from bn_keras.export.quantizing import Quantized, quantize
 
-__all__ = ["ExportError", "Exported", "export"]
+__all__ = ["ExportError", "Exported", "LayerDrop", "Quantized", "export", "quantize"]

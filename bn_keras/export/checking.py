@@ -110,15 +110,11 @@ def check_file(reference, tolerance: float, endpoint, batches: list, format: str
     Raises:
         ExportError: When the file cannot be loaded and run there, when outputs differ, when the time is over.
     """
-    end = time.monotonic() + timeout
-    try:
-        here = within(timeout, lambda: [values_of(reference, batch) for batch in batches])
-        there = answer_of(endpoint, batches, format, path, max(0.0, end - time.monotonic()))
-    except TimeoutError as error:
-        raise ExportError(
-            f"The check did not end within {timeout:g} s: {error}. Nothing was written. Pass a larger `timeout` to "
-            "`export` if the model is slow, or fewer `examples`; check=False exports it without a check."
-        ) from None
+    advice = (
+        "Pass a larger `timeout` to `export` if the model is slow, or fewer `examples`; check=False exports it without "
+        "a check."
+    )
+    here, there = both_answers(reference, endpoint, batches, format, path, timeout, advice)
     difference = float(np.max(list(map(largest_difference, here, there["outputs"]))))
     if not difference <= tolerance:
         off = f"differ by {difference:.1e} of the largest" if np.isfinite(difference) else "have another shape or NaN"
@@ -131,6 +127,25 @@ def check_file(reference, tolerance: float, endpoint, batches: list, format: str
     return Verified(
         difference, f"{how} in batches of {sizes}, in a new process with {there['runtime']}, without bn_keras"
     )
+
+
+def both_answers(reference, endpoint, batches: list, format: str, path, timeout: float, advice: str):
+    """The outputs of the model for each batch, and the answer of the new process.
+
+    Args:
+        advice: What to do when the time is over.
+
+    Raises:
+        ExportError: As in `check_file`, but for outputs that differ.
+    """
+    end = time.monotonic() + timeout
+    try:
+        here = within(timeout, lambda: [values_of(reference, batch) for batch in batches])
+        return here, answer_of(endpoint, batches, format, path, max(0.0, end - time.monotonic()))
+    except TimeoutError as error:
+        raise ExportError(
+            f"The check did not end within {timeout:g} s: {error}. Nothing was written. {advice}"
+        ) from None
 
 
 def within(seconds: float, function):

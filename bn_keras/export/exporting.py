@@ -150,12 +150,7 @@ def export(
     (('x',), ('output_0',))
     """
     chosen = format_named(format)
-    target = free_path(path, chosen)
-    if tf.distribute.has_strategy():
-        raise ValueError("An exported model belongs to no strategy. Call export outside of strategy.scope().")
-    if not 0 < timeout <= threading.TIMEOUT_MAX:
-        raise ValueError(f"`timeout` must be a number of seconds > 0. Received: {timeout!r}.")
-    require(chosen, check)
+    target = target_of(path, chosen, timeout, check)
     opset = known_opset(opset, chosen)
     model = loaded(model, custom_objects)
     signature = signature_of(model, input_signature)
@@ -177,6 +172,17 @@ def export(
     if report is not None:
         report(str(exported))
     return exported
+
+
+def target_of(path, chosen, timeout, check):
+    """The path of the file, if an export can begin there and now."""
+    target = free_path(path, chosen)
+    if tf.distribute.has_strategy():
+        raise ValueError("An exported model belongs to no strategy. Call export outside of strategy.scope().")
+    if not 0 < timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(f"`timeout` must be a number of seconds > 0. Received: {timeout!r}.")
+    require(chosen, check)
+    return target
 
 
 def folded(model, report):

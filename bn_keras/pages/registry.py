@@ -77,6 +77,8 @@ PAGES = {
              "folding:text", extra="lab", measures=True),
         Page("options", "which options of BatchNorm can be combined", "docs/options.md",
              "options:text"),
+        Page("int8", "networks in int8 beside float32: size, latency and accuracy", "docs/int8.md",
+             "int8:text", extra="lab,export", results="benchmarks/int8", measures=True),
         Page("performance", "the table of training steps beside Keras", "docs/performance.md",
              "benchmark:performance", results="benchmarks", marks="performance"),
         Page("recalibration", "recalibrated statistics beside moving averages and PyTorch's", "docs/recalibration.md",

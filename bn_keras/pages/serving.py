@@ -73,12 +73,13 @@ def exported_twice(model, format, folder):
     return found
 
 
-def served_in_turns(files, x, rounds, folder):
-    """The outputs, times and runtime that the serving process measured for both files."""
+def served_in_turns(files, batches, rounds, folder, threads=THREADS):
+    """What the serving process measured: the first output of each file by batch, the times for the first batch."""
     format, request, answer = files[0].format, folder / "request", folder / "answer"
-    settings = {"format": format, "threads": THREADS, "rounds": rounds, "calls": CALLS, "names": files[0].outputs}
+    settings = {"format": format, "threads": threads, "rounds": rounds, "calls": CALLS, "names": files[0].outputs}
     paths = [str(file.path) for file in files]
-    request.write_bytes(pickle.dumps({**settings, "x": {files[0].inputs[0]: x}, "paths": paths}))
+    batches = [{files[0].inputs[0]: x} for x in batches]
+    request.write_bytes(pickle.dumps({**settings, "batches": batches, "paths": paths}))
     command = [sys.executable, "-I", str(PROCESS), served.__file__, str(request), str(answer)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -99,11 +100,11 @@ def rows_of(name, settings, watcher):
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             files = exported_twice(model, format, folder)
-            found = served_in_turns(files, x, settings.rounds, folder)
+            found = served_in_turns(files, [x], settings.rounds, folder)
         times = [statistics.median(each) for each in found["milliseconds"]]
         ratios = [plain / folded for plain, folded in zip(*found["milliseconds"], strict=True)]
         row = {"network": f"{name}, {size(x.shape[1:3])}", "served with": found["runtime"]}
-        for what, file, output, time in zip(("as it is", "folded"), files, found["outputs"], times, strict=True):
+        for what, file, (output,), time in zip(("as it is", "folded"), files, found["outputs"], times, strict=True):
             row[f"{what}: MB"] = f"{file.bytes / 1e6:.1f}"
             row[f"{what}: difference"] = f"{folding.difference(y, output):.1e}"
             row[f"{what}: ms"] = f"{time:.2f}"

@@ -12,10 +12,10 @@ import time
 
 
 def measure(runtime, request):
-    """The outputs of each file, and the milliseconds of its calls, turn by turn."""
+    """The first output of each file for each batch, and the milliseconds of its calls, turn by turn."""
     calls, runtimes = zip(*(runtime(path, threads=request["threads"]) for path in request["paths"]), strict=True)
-    x, names = request["x"], request["names"]
-    outputs = [call(x, names)[0] for call in calls]
+    names, x = request["names"], request["batches"][0]
+    outputs = [[call(batch, names)[0] for batch in request["batches"]] for call in calls]
     for call in calls:  # the first calls make their plans
         for _ in range(3):
             call(x, names)

@@ -53,7 +53,7 @@ def test_the_function_of_a_page_exists(page):
 
 def test_the_make_targets_write_every_page():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert set(re.findall(r"bn-keras page ([a-z]+)$", makefile, re.MULTILINE)) == set(PAGES)
+    assert set(re.findall(r"bn-keras page ([a-z0-9]+)$", makefile, re.MULTILINE)) == set(PAGES)
 
 
 def test_an_unknown_name_suggests_the_nearest():

@@ -24,4 +24,4 @@ def test_a_serving_process_that_fails_is_told_with_its_last_words(tmp_path, monk
     monkeypatch.setattr(serving, "PROCESS", script)
     file = Exported(tmp_path / "m.tflite", "tflite", 1, 0.0, ["x"], ["y"], None)
     with pytest.raises(ChildProcessError, match="serves tflite ended with code 3:\nthe last words"):
-        serving.served_in_turns([file], np.zeros((1, 2)), rounds=1, folder=tmp_path)
+        serving.served_in_turns([file], [np.zeros((1, 2))], rounds=1, folder=tmp_path)
