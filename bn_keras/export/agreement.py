@@ -39,8 +39,8 @@ def measured_agreement(reference, endpoint, examples: np.ndarray, format: str, p
     advice = "Pass a larger `timeout`, or fewer examples."
     here, there = checking.both_answers(reference, endpoint, batches, format, path, timeout, advice)
     agreements, means, most = [], [], []
-    for right, value in zip(zip(*here, strict=True), zip(*there["outputs"], strict=True), strict=True):
-        right, value = (np.concatenate([np.atleast_1d(each) for each in parts]) for parts in (right, value))
+    for of_model, of_file in zip(zip(*here, strict=True), zip(*there["outputs"], strict=True), strict=True):
+        right, value = (np.concatenate([np.atleast_1d(each) for each in parts]) for parts in (of_model, of_file))
         if right.shape != value.shape or not np.isfinite(value.astype(np.float64)).all():
             raise ExportError(
                 f"An output of the int8 file is NaN or of another shape: {value.shape}, expected {right.shape}. "
