@@ -68,6 +68,19 @@ def test_the_gain_multiplies_the_kernels_alone(digits, preset, norm):
     assert names[-2] == "kernel", "the last layer's kernel too"
 
 
+def test_the_gain_multiplies_the_norm_of_a_kernel_in_a_wrapper(digits):
+    """What the layer computes with has the size of g, whatever that of v."""
+    recipe = recipe_of(norm="weight")
+    names = [weight.name for weight in build_network(recipe, digits).weights]
+    starts = []
+    for gain in (1.0, 2.0):
+        keras.utils.set_random_seed(3)
+        starts.append(first_weights(dataclasses.replace(recipe, initial_gain=gain), digits))
+    assert names.count("g") == 3
+    for name, plain, gained in zip(names, *starts, strict=True):
+        np.testing.assert_array_equal(gained, 2 * plain if name in ("kernel", "g") else plain, err_msg=name)
+
+
 def test_every_run_of_a_trainer_starts_with_the_gain(digits):
     trainer = Trainer(recipe_of(initial_gain=2.0), digits)
     starts = []

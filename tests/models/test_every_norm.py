@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bn_keras.models import build, list_presets, norms, preset
+from bn_keras.models import build, list_presets, preset
 from bn_keras.models.applications import FAMILY_LIST
-from bn_keras.models.norms import KERNEL_KINDS, KINDS
+from bn_keras.models.norms import KINDS
 from bn_keras.models.transplant import REPLACEABLE, transplanted
 from bn_keras.surgery.tree import layers_of
 
@@ -63,7 +63,7 @@ REFUSED = {
 STEP = 4
 
 
-NORMS = [norm for norm in norms() if norm not in KERNEL_KINDS]  # `test_kernel_norms.py` has these
+NORMS = [None, *KINDS]  # norms of outputs; `test_kernel_norms.py` has those of kernels
 
 
 def pairs(names):
