@@ -54,8 +54,7 @@ def onnx(saved_model, float32, out, x, request):
         Reader(),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
-        # The kernels of x86 are fast for unsigned activations, and without VNNI they overflow unless weights have
-        # 7 bits.
+        # The kernels of x86 are fast for unsigned activations; without VNNI they overflow with weights of 8 bits.
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
         reduce_range=True,
