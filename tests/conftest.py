@@ -39,9 +39,16 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """The modules of TensorFlow are half a million objects: no garbage collection has to look at them again."""
+    """Settings of the whole process. A hook reaches the examples in docstrings too, which fixtures of this file do not.
+
+    The modules of TensorFlow are half a million objects: no garbage collection has to look at them again. And a
+    comparison would measure the cost of a step for seconds per arm.
+    """
     gc.collect()
     gc.freeze()
+    step_cost = sys.modules.get("bn_keras.experiments.comparison.step_cost")  # the tests of layers do not import it
+    if step_cost:
+        step_cost.TURN_SECONDS = 0.001
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -54,16 +61,6 @@ def modules_are_frozen():
     keras.backend.clear_session()
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def step_costs_are_measured_in_no_time():
-    """A comparison measures the cost of a step for seconds per arm otherwise."""
-    step_cost = sys.modules.get("bn_keras.experiments.comparison.step_cost")  # the tests of layers do not import it
-    with pytest.MonkeyPatch.context() as patch:
-        if step_cost:
-            patch.setattr(step_cost, "TURN_SECONDS", 0.001)
-        yield
 
 
 @pytest.fixture
@@ -97,12 +94,10 @@ def collected():
 
 
 @pytest.fixture(autouse=True)
-def doctest_names(doctest_namespace, request):
+def doctest_names(doctest_namespace):
     import tensorflow as tf
 
     doctest_namespace.update(keras=keras, np=np, tf=tf)
-    if isinstance(request.node, pytest.DoctestItem):
-        request.getfixturevalue("forked_exports")
 
 
 @pytest.fixture(params=["single ops", "kernel", "xla"])
