@@ -1,0 +1,7 @@
+"""Finds what is wrong with the batch norms of a model, and what a repair gains."""
+
+from bn_keras.doctor.examination import Examination, Finding, Gain, Repair
+from bn_keras.doctor.examine import examine
+from bn_keras.doctor.gaps import LayerGap
+
+__all__ = ["Examination", "Finding", "Gain", "LayerGap", "Repair", "examine"]
