@@ -29,7 +29,7 @@ class Case:
         gaps: The gap of each batch norm that was measured.
         structure: How its batch norms are wired.
         facts: Lines for the report: why a repair could not be tried.
-        makers: The repairs that gained something, by name.
+        makers: The repairs that gained something, by the names of `attempt`.
     """
 
     model: typing.Any
@@ -46,7 +46,7 @@ class Case:
         """Tries a repair on a copy, once; `None` if it cannot be made or gains nothing.
 
         Args:
-            name: The name of the repair.
+            name: The name of the repair, and after a colon what it is applied to, if it is applied to several things.
             make: A function from a model and batches to a repaired copy.
             call: What to write.
             what: The number that decides: "loss" or "training loss".
@@ -63,7 +63,7 @@ class Case:
         if not improves(self.standing, after, what):
             return None
         self.makers[name] = make
-        return Repair(name, call, gains_of(self.standing, after, what))
+        return Repair(name.split(":")[0], call, gains_of(self.standing, after, what))
 
     def copied(self, name, make):
         """A repaired copy; `None`, and a fact, if it cannot be made."""
@@ -82,7 +82,7 @@ class Case:
 
     def repaired(self):
         """A copy with all repairs that gained something and that a model can hold."""
-        made = [self.makers[name] for name in IN_ORDER if name in self.makers]
+        made = [make for name in IN_ORDER for key, make in self.makers.items() if key.split(":")[0] == name]
         if not made:
             raise ValueError(
                 f"The examination of {self.model.name!r} found no repair that gains anything and that a model can "

@@ -116,7 +116,7 @@ class Examination:
 
     def repairs(self) -> list[Repair]:
         """The repairs of all findings, each once."""
-        found = {each.repair.name: each.repair for each in self.findings if each.repair is not None}
+        found = {each.repair.call: each.repair for each in self.findings if each.repair is not None}
         return list(found.values())
 
     def repaired(self) -> keras.Model:

@@ -32,7 +32,7 @@ FINDINGS = (
 )
 
 
-def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps: int = 32) -> Examination:
+def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps: int = 16) -> Examination:
     r"""Finds what is wrong with the batch norms of a model, and tries the repairs on copies.
 
     `examine` runs the same batches through the model as `fit` does, as `predict` does, and as `predict` would if batch
@@ -48,7 +48,7 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
     The loss is the compiled one. Without one, `examine` takes the cross-entropy for class labels, and the mean squared
     error for labels with the shape of the output.
 
-    Pass data that look like the training data, and some of them: 1,000 examples are plenty. On other data `examine`
+    Pass data that look like the training data, and some of them: 500 examples are plenty. On other data `examine`
     says whether the statistics fit those.
 
     Args:
@@ -57,7 +57,7 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
             batches: a `tf.data.Dataset`, a `keras.utils.PyDataset` or another iterable of `x`, `(x, y)` or
             `(x, y, sample_weight)`. Arrays are shuffled. Pass batches to examine the batches of the training.
         batch_size: Int ≥ 1, the number of examples in a batch that is cut from arrays. Defaults to `32`.
-        steps: Int ≥ 1, the number of batches to read. They stay in memory. Defaults to `32`.
+        steps: Int ≥ 1, the number of batches to read. They stay in memory. Defaults to `16`.
 
     Returns:
         An `Examination`; `print(examination)` shows it.

@@ -49,8 +49,8 @@ def stale_statistics(case: Case) -> list[Finding]:
         return []
     sentence = (
         f"The moving statistics of {len(gaps)} of {len(case.gaps)} batch norms do not belong to these weights or data: "
-        f"{worst(gaps)}. Averaged weights (EMA, SWA), edited or loaded ones, a short training and other data than the "
-        "training data look alike here."
+        f"{worst(gaps)}. Averaged weights (EMA, SWA), edited or loaded ones, a short training, and training "
+        "on other or augmented data look alike here."
     )
     return [Finding("stale_statistics", severity, layers(gaps), size(gaps[0]), sentence, repair)]
 
@@ -65,7 +65,8 @@ def severity_of(repair: Repair | None, gaps: list[LayerGap]):
         return "error" if gains["output change"].before > GRAVE_CHANGE else "warning"
     loss, accuracy = gains["loss"], gains.get("accuracy")
     grave = loss.before - loss.after > GRAVE_LOSS * abs(loss.before)
-    grave = grave or (accuracy is not None and accuracy.after - accuracy.before > GRAVE_ACCURACY)
+    if accuracy is not None:
+        grave = accuracy.after - accuracy.before > GRAVE_ACCURACY
     return "error" if grave else "warning"
 
 
@@ -85,7 +86,7 @@ def worse_in_inference(case: Case) -> list[Finding]:
         sentence = f"Between batch statistics and moving ones {changed}."
         return [Finding("worse_in_inference", "error", layer_names, number, sentence, repair)]
     before, after = standing.losses("loss"), standing.losses("training loss")
-    if not is_lower(before, after) or np.mean(before) - np.mean(after) <= GRAVE_LOSS * abs(np.mean(before)):
+    if not is_lower(before, after, standing.floor) or np.mean(before) - np.mean(after) <= GRAVE_LOSS * abs(np.mean(before)):
         return []
     repair = case.recalibrated()
     if repair is None and not layer_names:

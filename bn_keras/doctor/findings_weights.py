@@ -66,8 +66,7 @@ def reset(case: Case, kind: str, channels: dict) -> Repair | None:
     if not case.standing.labelled:
         return None
     make = functools.partial(repairs.reset_scale, channels=channels)
-    name = f"reset_scale of {kind} channels"
-    return case.attempt(name, make, f"layer.gamma of the {kind} channels at the median of the others", "loss")
+    return case.attempt(f"reset_scale:{kind}", make, f"layer.gamma of the {kind} channels at the median of the others", "loss")
 
 
 def weight_decay_on_scales(case: Case) -> list[Finding]:
@@ -103,7 +102,7 @@ def excluded(case: Case, optimizer) -> Repair | None:
             return None
         losses.append(measure(copy, case.batches, "inference", case.criterion))
     before, after = losses
-    if not is_lower(np.array(before.losses), np.array(after.losses)):
+    if not is_lower(np.array(before.losses), np.array(after.losses), case.standing.floor):
         return None
     gains = [Gain("loss after training", before.loss, after.loss)] if None not in (before.loss, after.loss) else []
     if before.accuracy is not None and after.accuracy is not None:
