@@ -15,6 +15,7 @@ __all__ = [
     "RMSNorm",
     "SyncBatchNorm",
     "__version__",
+    "doctor",
     "models",
     "surgery",
 ]
@@ -41,6 +42,7 @@ if TYPE_CHECKING or not _is_command():
         LayerNorm,
         RMSNorm,
         SyncBatchNorm,
+        doctor,
         models,
         surgery,
     )

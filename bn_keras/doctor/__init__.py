@@ -3,5 +3,6 @@
 from bn_keras.doctor.examination import Examination, Finding, Gain, Repair
 from bn_keras.doctor.examine import examine
 from bn_keras.doctor.gaps import LayerGap
+from bn_keras.doctor.monitor import NormalizationMonitor
 
-__all__ = ["Examination", "Finding", "Gain", "LayerGap", "Repair", "examine"]
+__all__ = ["Examination", "Finding", "Gain", "LayerGap", "NormalizationMonitor", "Repair", "examine"]

@@ -89,9 +89,7 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
         findings = [each for find in FINDINGS for each in find(case)]
     findings.sort(key=lambda each: SEVERITIES.index(each.severity))
     facts = (*facts_of(case), *dict.fromkeys(case.facts))
-    return Examination(
-        model.name, tuple(findings), tuple(case.gaps.values()), numbers_of(case), facts, case.repaired
-    )
+    return Examination(model.name, tuple(findings), tuple(case.gaps.values()), numbers_of(case), facts, case.repaired)
 
 
 def case_of(model, batches: list[Batch]) -> Case:

@@ -34,9 +34,7 @@ def noisy_batches(case: Case) -> list[Finding]:
     single = case.standing.training.single
     examples = float(np.mean([batch.size for batch in case.batches]))
     gaps = [
-        gap
-        for layer, gap in case.gaps.items()
-        if gap.by_batch and layer not in single and gap.batch_noise > TOO_NOISY
+        gap for layer, gap in case.gaps.items() if gap.by_batch and layer not in single and gap.batch_noise > TOO_NOISY
     ]
     if not gaps or len(case.batches) < LEAST_BATCHES:
         return []

@@ -28,8 +28,7 @@ def never_updated(case: Case) -> list[Finding]:
         return [Finding("never_updated", "note", layers(gaps), size(gaps[0]), sentence)]
     why = "" if takes_training(case.model) else " The model's `call` takes no `training`, so `fit` never updates them."
     sentence = f"{names(gaps)} still at mean 0 and variance 1 in a trained model: {worst(gaps)}.{why}"
-    advice = "Call the model with training=True in training, and leave the layers trainable." if not why else ""
-    advice = advice or "Let `call` take `training=None`."
+    advice = "Let `call` take `training=None`." if why else "Call the model with training=True in training."
     return [Finding("never_updated", "error", layers(gaps), size(gaps[0]), sentence, case.recalibrated(), advice)]
 
 
@@ -72,36 +71,37 @@ def severity_of(repair: Repair | None, gaps: list[LayerGap]):
 
 def worse_in_inference(case: Case) -> list[Finding]:
     """Good in training, bad in inference: the same weights on the same batches, by the two kinds of statistics."""
-    standing = case.standing
-    changes = standing.changes
-    if not standing.inference.moments or not changes:
+    changes, off = case.standing.changes, tuple(gap.layer for gap in case.gaps.values() if gap.exceeds_noise)
+    if not case.standing.batch.by_batch or not changes:
         return []
-    number, layer_names = max(changes), tuple(gap.layer for gap in case.gaps.values() if gap.exceeds_noise)
     output = "" if len(changes) == 1 else f" of output {int(np.argmax(changes))}"
-    changed = f"the outputs{output} differ by {number:.2g} of their deviation"
-    if not standing.labelled:
-        repair = case.recalibrated() if number > GRAVE_CHANGE and layer_names else None
-        if repair is None:
-            return []
-        sentence = f"Between batch statistics and moving ones {changed}."
-        return [Finding("worse_in_inference", "error", layer_names, number, sentence, repair)]
+    changed = f"the outputs{output} differ by {max(changes):.2g} of their deviation"
+    if case.standing.labelled:
+        return worse_in_loss(case, off, changed)
+    repair = case.recalibrated() if max(changes) > GRAVE_CHANGE and off else None
+    if repair is None:
+        return []
+    sentence = f"Between the statistics of the batch and the moving ones {changed}."
+    return [Finding("worse_in_inference", "error", off, max(changes), sentence, repair)]
+
+
+def worse_in_loss(case: Case, off: tuple[str, ...], changed: str) -> list[Finding]:
+    """The same by the loss, where there are labels."""
+    standing = case.standing
     before, after = standing.losses("loss"), standing.losses("training loss")
-    if not is_lower(before, after, standing.floor) or np.mean(before) - np.mean(after) <= GRAVE_LOSS * abs(np.mean(before)):
+    number = float(np.mean(before) - np.mean(after))
+    if not is_lower(before, after, standing.floor) or number <= GRAVE_LOSS * abs(np.mean(before)):
         return []
     repair = case.recalibrated()
-    if repair is None and not layer_names:
+    if repair is None and not off:
         return []  # batches that tell more than their examples, such as batches of one class, look like this
-    number = float(np.mean(before) - np.mean(after))
-    accuracy = (
-        ""
-        if standing.inference.accuracy is None
-        else f", accuracy {standing.inference.accuracy:.1%} against {standing.batch.accuracy:.1%}"
-    )
+    rates = standing.inference.accuracy, standing.batch.accuracy
+    accuracy = "" if None in rates else f", accuracy {rates[0]:.1%} against {rates[1]:.1%}"
     sentence = (
         f"Good in training, bad in inference: loss {np.mean(before):.3g} by the moving statistics against "
         f"{np.mean(after):.3g} by those of the batch{accuracy}; {changed}."
     )
-    return [Finding("worse_in_inference", "error", layer_names, number, sentence, repair)]
+    return [Finding("worse_in_inference", "error", off, number, sentence, repair)]
 
 
 def at_start(layer) -> bool:
@@ -125,4 +125,4 @@ def worst(gaps: list[LayerGap]) -> str:
 
 
 def names(gaps: list[LayerGap]) -> str:
-    return f"The moving statistics of {len(gaps)} batch norm{'s are' if len(gaps) > 1 else ' are'}"
+    return f"The moving statistics of {len(gaps)} batch norm{'s' * (len(gaps) > 1)} are"

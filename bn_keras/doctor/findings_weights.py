@@ -10,8 +10,8 @@ from bn_keras.doctor.examination import Finding, Gain, Repair
 from bn_keras.doctor.gaps import numbers_of
 from bn_keras.doctor.measuring import measure, norms_of
 from bn_keras.doctor.standing import is_lower
-from bn_keras.surgery.weight_decay import NORMALIZATIONS, decayed
 from bn_keras.surgery.tree import layers_of
+from bn_keras.surgery.weight_decay import NORMALIZATIONS, decayed
 
 DEAD = 1e-3  # of the median |γ|: what the channel still says is below a thousandth of the others
 DEAD_SHARE = 0.5  # fewer dead channels are common in trained networks, and harmless
@@ -66,7 +66,8 @@ def reset(case: Case, kind: str, channels: dict) -> Repair | None:
     if not case.standing.labelled:
         return None
     make = functools.partial(repairs.reset_scale, channels=channels)
-    return case.attempt(f"reset_scale:{kind}", make, f"layer.gamma of the {kind} channels at the median of the others", "loss")
+    call = f"set γ of the {kind} channels to the median of the others"
+    return case.attempt(f"reset_scale:{kind}", make, call, "loss")
 
 
 def weight_decay_on_scales(case: Case) -> list[Finding]:

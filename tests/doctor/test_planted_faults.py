@@ -1,12 +1,14 @@
 """One planted fault per model: the doctor names it, and its repair gains what the doctor says."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from bn_keras import BatchNorm
 from bn_keras.doctor import examine
+from bn_keras.doctor.examine import FINDINGS
 from tests.doctor import networks
 
 pytestmark = pytest.mark.slow
@@ -241,8 +243,6 @@ def test_a_mask_that_does_not_arrive():
 
 
 def test_every_finding_is_planted_above():
-    from bn_keras.doctor.examine import FINDINGS
-
-    text = open(__file__, encoding="utf-8").read()
+    text = pathlib.Path(__file__).read_text(encoding="utf-8")
     names = {function.__name__ for function in FINDINGS} - {"noisy_batches"} | {"small_batch", "unlike_batches"}
     assert all(f'"{name}"' in text for name in names)
