@@ -112,4 +112,4 @@ def gains_of(before: Standing, after: Standing, what: str) -> tuple[Gain, ...]:
     if what == "loss":
         names = ["loss", "accuracy", "output change"]
     pairs = {name: (before.value(name), after.value(name)) for name in dict.fromkeys(names)}
-    return tuple(Gain(name, *pair) for name, pair in pairs.items() if None not in pair)
+    return tuple(Gain(name, old, new) for name, (old, new) in pairs.items() if old is not None and new is not None)

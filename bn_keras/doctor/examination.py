@@ -43,7 +43,8 @@ class Repair:
             "exclude_from_weight_decay".
         call: Str, what to write.
         gains: Tuple of `Gain`, the one that decides first.
-        in_model: Bool, whether `Examination.repaired` makes it. A `.keras` file does not keep the others.
+        in_model: Bool, whether `Examination.repaired` makes it. A `.keras` file does not keep the others. Defaults to
+            `True`.
     """
 
     name: str

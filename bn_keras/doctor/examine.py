@@ -17,6 +17,7 @@ from bn_keras.doctor.watching import untouched
 from bn_keras.surgery.rewrite import check_model
 
 FINDINGS = (
+    findings_statistics.not_finite,
     findings_statistics.never_updated,
     findings_statistics.stale_statistics,
     findings_statistics.worse_in_inference,
@@ -60,10 +61,10 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
         steps: Int ≥ 1, the number of batches to read. They stay in memory. Defaults to `16`.
 
     Returns:
-        An `Examination`; `print(examination)` shows it.
+        An `Examination`; `print(examination)` shows it. It has no findings for a model without batch norm.
 
     Raises:
-        TypeError, ValueError: If `model` is not a built Keras model or has no batch norm; for data of another kind.
+        TypeError, ValueError: If `model` is not a built Keras model; for data of another kind, or numbers out of range.
 
     References:
         - [Li et al. 2019](https://arxiv.org/abs/1801.05134) for dropout before batch norm.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bn_keras.doctor.case import Case
-from bn_keras.doctor.examination import Finding
+from bn_keras.doctor.examination import Finding, Severity
 
 # The noise of the mean of nine independent values. Group norm overtakes batch norm at about this size (Wu and He 2018).
 TOO_NOISY = 1 / 3
@@ -24,7 +24,7 @@ def one_value_per_channel(case: Case) -> list[Finding]:
         "is β then, whatever the input, and its moving variance goes to 0."
     )
     advice = "Use larger batches, or a normalization within each example: surgery.replace(model, {…: GroupNorm})."
-    severity = "error" if number > 0.5 else "warning"
+    severity: Severity = "error" if number > 0.5 else "warning"
     names = tuple(layer.name for layer in worst)
     return [Finding("one_value_per_channel", severity, names, number, sentence, case.frozen(), advice)]
 

@@ -32,6 +32,19 @@ def never_updated(case: Case) -> list[Finding]:
     return [Finding("never_updated", "error", layers(gaps), size(gaps[0]), sentence, case.recalibrated(), advice)]
 
 
+def not_finite(case: Case) -> list[Finding]:
+    """NaN or infinity in what a batch norm gets, or in its statistics."""
+    wrong = [layer for layer, gap in case.gaps.items() if not (np.isfinite(gap.mean_gap) and has_finite(layer))]
+    if not wrong:
+        return []
+    layer, inside = wrong[0], not has_finite(wrong[0])
+    where = "has NaN or infinity in its moving statistics" if inside else "gets NaN or infinity"
+    sentence = f"{layer.name!r} {where}, the first of {len(wrong)} such batch norms."
+    advice = "Look for them in the data and in the weights before the layer; lower the learning rate."
+    repair = case.recalibrated() if inside else None
+    return [Finding("not_finite", "error", tuple(each.name for each in wrong), len(wrong), sentence, repair, advice)]
+
+
 def stale_statistics(case: Case) -> list[Finding]:
     """Statistics that do not belong to these weights or data. Which of the two, the numbers do not tell."""
     gaps = [
@@ -71,9 +84,12 @@ def severity_of(repair: Repair | None, gaps: list[LayerGap]):
 
 def worse_in_inference(case: Case) -> list[Finding]:
     """Good in training, bad in inference: the same weights on the same batches, by the two kinds of statistics."""
-    changes, off = case.standing.changes, tuple(gap.layer for gap in case.gaps.values() if gap.exceeds_noise)
+    changes, gaps = case.standing.changes, {layer: gap for layer, gap in case.gaps.items() if gap.exceeds_noise}
     if not case.standing.batch.by_batch or not changes:
         return []
+    if all(map(at_start, gaps)) and not case.looks_trained():
+        return []  # a new model: `never_updated` says so
+    off = layers(list(gaps.values()))
     output = "" if len(changes) == 1 else f" of output {int(np.argmax(changes))}"
     changed = f"the outputs{output} differ by {max(changes):.2g} of their deviation"
     if case.standing.labelled:
@@ -90,6 +106,8 @@ def worse_in_loss(case: Case, off: tuple[str, ...], changed: str) -> list[Findin
     standing = case.standing
     before, after = standing.losses("loss"), standing.losses("training loss")
     number = float(np.mean(before) - np.mean(after))
+    if not np.isfinite(before).all():
+        return []  # `not_finite` says so
     if not is_lower(before, after, standing.floor) or number <= GRAVE_LOSS * abs(np.mean(before)):
         return []
     repair = case.recalibrated()
@@ -108,6 +126,11 @@ def at_start(layer) -> bool:
     """Whether the statistics of a layer are those that it starts with."""
     variance = numbers_of(layer.moving_variance) if hasattr(layer, "moving_variance") else np.ones(1)
     return bool((numbers_of(layer.moving_mean) == 0).all() and (variance == 1).all())
+
+
+def has_finite(layer) -> bool:
+    """Whether the statistics of a layer are numbers."""
+    return all(np.isfinite(numbers_of(each)).all() for each in layer.non_trainable_variables)
 
 
 def size(gap: LayerGap) -> float:

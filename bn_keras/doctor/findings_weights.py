@@ -1,12 +1,13 @@
 """Findings about γ and β: dead or exploding scales, and weight decay on either."""
 
 import functools
+import typing
 
 import numpy as np
 
 from bn_keras.doctor import repairs
 from bn_keras.doctor.case import Case
-from bn_keras.doctor.examination import Finding, Gain, Repair
+from bn_keras.doctor.examination import Finding, Gain, Repair, Severity
 from bn_keras.doctor.gaps import numbers_of
 from bn_keras.doctor.measuring import measure, norms_of
 from bn_keras.doctor.standing import is_lower
@@ -29,7 +30,7 @@ def dead_scale(case: Case) -> list[Finding]:
     worst = sorted(shares, key=lambda layer: shares[layer], reverse=True)
     number = shares[worst[0]]
     repair = reset(case, "dead", {layer.name: dead[layer] for layer in worst})
-    severity = "error" if number == 1 else "warning" if number >= DEAD_SHARE or repair else "note"
+    severity: Severity = "error" if number == 1 else "warning" if number >= DEAD_SHARE or repair else "note"
     sentence = f"{number:.0%} of the scales γ of {worst[0].name!r} are 0: these channels say β, whatever their input."
     advice = "" if repair else "If they were trained to 0, drop these channels: they cost time and say nothing."
     names = tuple(layer.name for layer in worst)
@@ -72,7 +73,7 @@ def reset(case: Case, kind: str, channels: dict) -> Repair | None:
 
 def weight_decay_on_scales(case: Case) -> list[Finding]:
     """γ and β under weight decay, which changes what the network computes; that of a kernel before does not."""
-    optimizer = getattr(case.model, "optimizer", None)
+    optimizer: typing.Any = getattr(case.model, "optimizer", None)
     norms = [layer for layer in layers_of(case.model) if isinstance(layer, NORMALIZATIONS)]
     weights = [weight for layer in norms for weight in layer.trainable_weights]
     pulled = {id(weight) for weight in decayed(optimizer, weights)}
@@ -87,7 +88,7 @@ def weight_decay_on_scales(case: Case) -> list[Finding]:
         f"Weight decay reaches γ and β of {len(names)} normalization layers, and takes {number:.1%} of them in 1,000 "
         "steps at the present learning rate."
     )
-    severity = "warning" if number > NOTABLE_DECAY else "note"
+    severity: Severity = "warning" if number > NOTABLE_DECAY else "note"
     return [Finding("weight_decay_on_scales", severity, names, number, sentence, repair)]
 
 
@@ -105,8 +106,11 @@ def excluded(case: Case, optimizer) -> Repair | None:
     before, after = losses
     if not is_lower(np.array(before.losses), np.array(after.losses), case.standing.floor):
         return None
-    gains = [Gain("loss after training", before.loss, after.loss)] if None not in (before.loss, after.loss) else []
-    if before.accuracy is not None and after.accuracy is not None:
-        gains.append(Gain("accuracy after training", before.accuracy, after.accuracy))
+    pairs = {"loss": (before.loss, after.loss), "accuracy": (before.accuracy, after.accuracy)}
+    gains = [
+        Gain(f"{name} after training", old, new)
+        for name, (old, new) in pairs.items()
+        if old is not None and new is not None
+    ]
     call = "surgery.exclude_from_weight_decay(optimizer, model), before `compile`"
     return Repair("exclude_from_weight_decay", call, tuple(gains), in_model=False)

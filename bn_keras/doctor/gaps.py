@@ -112,7 +112,7 @@ def log_ratio(layer, variance, pooled):
         return np.zeros_like(variance)
     moving = numbers_of(layer.moving_variance) + layer.epsilon + TINY
     low, high = (np.log((each + layer.epsilon + TINY) / moving) for each in (variance, pooled))
-    return np.where(low > 0, low, np.where(high < 0, high, 0.0))
+    return np.where(low > 0, low, np.where(high < 0, high, 0 * low))  # NaN stays NaN
 
 
 def share_of_average(layer) -> float:

@@ -24,8 +24,9 @@ class NormalizationMonitor(keras.callbacks.Callback):
     $$ \text{gap} = \sqrt{\frac1m \sum_c \frac{(\text{moving mean}_c - \mu_c)^2}{\sigma^2_c + \epsilon}} $$
 
     In inference a gap of one layer reaches the layers after it; `examine` tells them apart. A gap that grows says that
-    the statistics lag behind the weights: lower `momentum`, or `recalibrate` after the training. The model does not
-    change. Under a `tf.distribute` strategy with several workers the chief alone measures and writes.
+    the statistics lag behind the weights: lower `momentum`, or `recalibrate` after the training. `history` is a dict
+    from the name of a layer to its list of `LayerGap`, one for each measurement. The model does not change. Under a
+    `tf.distribute` strategy with several workers the chief alone measures and writes.
 
     Args:
         data: Array of inputs; pair `(inputs, labels)` of arrays, of which the labels are not used; dict or list of
@@ -38,9 +39,6 @@ class NormalizationMonitor(keras.callbacks.Callback):
             each epoch. Defaults to `None`.
         batch_size: Int ≥ 1, the number of examples in a batch that is cut from arrays. Defaults to `32`.
         steps: Int ≥ 1, the number of batches to read. They stay in memory. Defaults to `4`.
-
-    Attributes:
-        history: Dict from the name of a layer to its list of `LayerGap`, one for each measurement.
 
     Raises:
         TypeError, ValueError: For data of another kind or numbers out of range, when the callback is made; for a model
@@ -138,7 +136,7 @@ class NormalizationMonitor(keras.callbacks.Callback):
 
 def is_chief(strategy) -> bool:
     """Whether this process writes files: there is one worker, or this is the first one."""
-    resolver = getattr(strategy, "cluster_resolver", None)
+    resolver: typing.Any = getattr(strategy, "cluster_resolver", None)
     task = getattr(resolver, "task_type", None)
     if not task:
         return True

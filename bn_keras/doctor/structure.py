@@ -82,7 +82,8 @@ def upstream(trace: Trace, norm, stops: tuple) -> list:
     for calls in trace.calls.values():
         for call in calls:
             makers.setdefault(call.outputs.ref(), []).append(call)
-    found, seen = {}, set()
+    found: dict = {}
+    seen: set = set()
     waiting = [call.inputs for call in trace.calls.get(norm, [])]
     while waiting:
         tensor = waiting.pop(0)

@@ -11,7 +11,7 @@ from bn_keras import BatchNorm, doctor
 from bn_keras.doctor import examine
 from bn_keras.doctor.criterion import Criterion
 from bn_keras.doctor.data import Batch, batches_of
-from bn_keras.doctor.gaps import gap_of
+from bn_keras.doctor.gaps import MEAN_GAP, gap_of
 from bn_keras.doctor.measuring import measure
 
 
@@ -41,6 +41,15 @@ def test_the_gap_is_the_equation(stale, inputs):
     assert gap.batch_noise == pytest.approx(1 / np.sqrt(32), rel=0.3)
     assert gap.mean_noise == pytest.approx(gap.batch_noise * np.sqrt(1 / 16 + 0.1 / 1.9))
     assert (gap.channels, gap.values, gap.by_batch, gap.exceeds_noise) == (4, 32, True, True)
+
+
+def test_batch_noise_is_no_gap(stale, inputs):
+    norm = keras.models.clone_model(stale).get_layer("norm")
+    norm.moving_mean.assign([1.0] * 4)  # right, but four batches of eight do not tell it exactly
+    found = measure(keras.Sequential([keras.Input((4,)), norm]), batches_of(inputs, 8, 4), "training")
+    gap = gap_of(norm, found, [8] * 4)
+    assert gap.mean_gap > MEAN_GAP
+    assert not gap.exceeds_noise
 
 
 def test_the_report(stale, inputs, tmp_path):

@@ -86,6 +86,22 @@ def test_statistics_of_other_weights(trained, digits):
     assert not alarms(examine(repaired, digits))
 
 
+def test_nan(trained, digits):
+    model = networks.copy_of(trained)
+    variance = model.get_layer("norm_2").moving_variance
+    variance.assign(np.where(np.arange(48) == 5, np.nan, variance).astype("float32"))
+    finding = found(examine(model, digits), "not_finite")
+    assert finding.severity == "error"
+    assert finding.layers == ("norm_2",)
+    assert "in its moving statistics" in finding.sentence
+    assert finding.repair.name == "recalibrate"
+    model.get_layer("dense_1").kernel.assign(np.full((64, 48), np.nan, "float32"))
+    finding = found(examine(model, digits), "not_finite")
+    assert finding.layers == ("norm_1", "norm_2")
+    assert "'norm_1' gets NaN" in finding.sentence
+    assert finding.repair is None
+
+
 def test_good_in_training_bad_in_inference(digits):
     model = networks.mlp(epochs=3, momentum=0.999)
     examination = examine(model, digits)
