@@ -19,6 +19,7 @@ __all__ = [
     "WeightNorm",
     "WeightStandardization",
     "__version__",
+    "doctor",
     "models",
     "surgery",
 ]
@@ -49,6 +50,7 @@ if TYPE_CHECKING or not _is_command():
         SyncBatchNorm,
         WeightNorm,
         WeightStandardization,
+        doctor,
         models,
         surgery,
     )

@@ -27,6 +27,7 @@ from bn_keras.layers import (
 # Loading a file that surgery has changed, or a preset with layers of its own, needs their classes.
 import bn_keras.models as models  # isort: skip
 import bn_keras.surgery as surgery  # isort: skip
+import bn_keras.doctor as doctor  # isort: skip
 
 __all__ = [
     "Affine",
@@ -41,6 +42,7 @@ __all__ = [
     "SyncBatchNorm",
     "WeightNorm",
     "WeightStandardization",
+    "doctor",
     "models",
     "surgery",
 ]

@@ -15,16 +15,18 @@ MAY_IMPORT = {
     "surgery": {"ops", "layers"},
     "models": {"choices", "ops", "layers", "surgery"},
     "export": {"choices", "ops", "layers", "surgery"},
+    "doctor": {"ops", "layers", "surgery", "lab"},
     "lab": set(),
     "experiments": {"choices", "ops", "layers", "surgery", "models", "lab"},
     "bench": {"choices", "ops", "layers", "surgery", "models", "lab"},
     "pages": {"choices", "layers", "surgery", "models", "export", "lab", "experiments", "bench"},
-    "cli": {"choices", "models", "export", "lab", "experiments", "bench", "pages"},
-    "exports": {"layers", "models", "surgery"},
+    "cli": {"choices", "models", "doctor", "export", "lab", "experiments", "bench", "pages"},
+    "exports": {"layers", "models", "surgery", "doctor"},
     "__init__": {"exports"},
     "__main__": {"cli"},
 }
-CORE = {"ops", "layers", "surgery", "models", "exports", "__init__"}
+CORE = {"ops", "layers", "surgery", "doctor", "models", "exports", "__init__"}
+PICTURE = PACKAGE / "doctor" / "figure.py"  # imported when it is drawn
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -58,12 +60,18 @@ def test_imports_go_from_right_to_left(path):
         assert imported == part or imported in MAY_IMPORT[part], f"{name} from {part}"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) in CORE], ids=identity)
+@pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) in CORE and path != PICTURE], ids=identity)
 def test_the_core_stands_on_tensorflow_and_keras_alone(path):
     allowed = {"bn_keras", "tensorflow", "keras"} | set(__import__("sys").stdlib_module_names)
-    if part_of(path) == "surgery":
-        allowed |= {"numpy"}  # which both stand on: surgery computes in float64 beside the graph
+    if part_of(path) in {"surgery", "doctor"}:
+        allowed |= {"numpy"}  # which both stand on: these compute in float64 beside the graph
     assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+def test_the_doctor_needs_the_lab_for_its_picture_alone():
+    for path in MODULES:
+        if part_of(path) == "doctor" and path != PICTURE:
+            assert not [name for name in imports(path) if name.startswith("bn_keras.lab")], path
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) in {"layers", "models"}], ids=identity)

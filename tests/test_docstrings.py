@@ -11,7 +11,7 @@ import typing
 import keras
 import pytest
 
-PACKAGES = ("layers", "surgery", "export", "models", "experiments", "experiments.data", "lab.html")
+PACKAGES = ("layers", "surgery", "doctor", "export", "models", "experiments", "experiments.data", "lab.html")
 OPS = {
     "batch_norm": ("train", "infer", "affine"),
     "domains": ("train", "infer"),

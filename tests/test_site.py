@@ -8,7 +8,7 @@ import re
 import pytest
 
 import bn_keras
-from bn_keras import experiments, export, layers, models, surgery
+from bn_keras import doctor, experiments, export, layers, models, surgery
 from bn_keras.lab import html
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -31,10 +31,10 @@ def entry_of(module, name):
 
 
 @pytest.mark.parametrize(
-    "module", [bn_keras, layers, surgery, export, models, experiments, html], ids=lambda m: m.__name__
+    "module", [bn_keras, layers, surgery, doctor, export, models, experiments, html], ids=lambda m: m.__name__
 )
 def test_every_public_name_has_an_entry(module):
-    names = set(module.__all__) - {"__version__", "models", "surgery"}  # these are sections
+    names = set(module.__all__) - {"__version__", "doctor", "models", "surgery"}  # these are sections
     assert {entry_of(module, name) for name in names} <= set(ENTRIES)
 
 

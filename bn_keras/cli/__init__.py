@@ -11,6 +11,7 @@ from bn_keras import __version__
 from bn_keras.cli.bench import bench
 from bn_keras.cli.claims import claims
 from bn_keras.cli.compare import compare
+from bn_keras.cli.doctor import doctor
 from bn_keras.cli.export import export
 from bn_keras.cli.page import page
 from bn_keras.cli.presets import presets
@@ -42,7 +43,7 @@ def cli(context, verbose):
         click.echo(context.get_help())
 
 
-for command in (bench, claims, compare, export, page, presets, train):
+for command in (bench, claims, compare, doctor, export, page, presets, train):
     cli.add_command(command)
 
 main = cli

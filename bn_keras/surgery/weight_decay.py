@@ -71,3 +71,22 @@ def exclude_too(optimizer, variables) -> None:
     earlier: set = getattr(optimizer, "_exclude_from_weight_decay", set())
     optimizer.exclude_from_weight_decay(var_list=variables, var_names=[names.pattern] if names else None)
     optimizer._exclude_from_weight_decay |= earlier
+
+
+def decayed(optimizer, variables) -> list:
+    """Those of the variables that the weight decay of an optimizer reaches, exclusions considered.
+
+    Keras has no public name for the latter: `tests/surgery/test_weight_decay.py` fails when the private ones move.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    if not getattr(optimizer, "weight_decay", None):
+        return []
+    cache = vars(optimizer).get("_exclude_from_weight_decay_cache")
+    optimizer._exclude_from_weight_decay_cache = {}
+    try:
+        return [variable for variable in variables if optimizer._use_weight_decay(variable)]
+    finally:
+        if cache is None:
+            del optimizer._exclude_from_weight_decay_cache
+        else:
+            optimizer._exclude_from_weight_decay_cache = cache

@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from bn_keras import BatchNorm
-from bn_keras.surgery import exclude_from_weight_decay
+from bn_keras.surgery import exclude_from_weight_decay, weight_decay
 
 
 def decayed(optimizer, model):
@@ -35,3 +35,20 @@ def test_names_and_earlier_variables_stay_excluded(names_first):
     exclude_from_weight_decay(optimizer, model)
     expected = {"first/kernel", "first/bias"} | (set() if names_first else {"head/kernel", "head/bias"})
     assert decayed(optimizer, model) == expected
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_which_variables_are_decayed(scaled):
+    """Fails where Keras' private question of what it decays moves."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense"), BatchNorm(name="norm")])
+    optimizer = keras.optimizers.AdamW(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["beta"])
+    outer = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+    assert [each.name for each in weight_decay.decayed(outer, model.trainable_weights)] == ["kernel", "bias", "gamma"]
+    before = dict(vars(optimizer))
+    weight_decay.decayed(outer, model.trainable_weights)
+    assert vars(optimizer).keys() == before.keys()
+    exclude_from_weight_decay(optimizer, model)
+    assert [each.name for each in weight_decay.decayed(outer, model.trainable_weights)] == ["kernel", "bias"]
+    assert weight_decay.decayed(keras.optimizers.SGD(), model.trainable_weights) == []
+    assert weight_decay.decayed(None, model.trainable_weights) == []

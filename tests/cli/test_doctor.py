@@ -1,0 +1,70 @@
+"""`bn-keras doctor`."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from bn_keras import BatchNorm
+from tests.cli.runner import typed
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def files(tmp_path, random):
+    """A model with statistics of other data, and data."""
+    model = keras.Sequential([keras.Input((4,)), BatchNorm(momentum=0.9, name="norm"), keras.layers.Dense(2)])
+    model.get_layer("norm").gamma.assign([2.0, 0.5, 1.5, 3.0])
+    model.get_layer("norm").moving_mean.assign([3.0, 2.0, 4.0, 5.0])
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "data.npz", x=random.normal(size=(256, 4)).astype("float32"))
+    return tmp_path
+
+
+def test_it_reports_repairs_and_draws(files):
+    out, figure, report = files / "repaired.keras", files / "gaps.svg", files / "report.json"
+    arguments = ["doctor", files / "model.keras", "--data", files / "data.npz", "--fix", out, "--figure", figure]
+    code, printed = typed(*arguments, "--json", report)
+    assert code == 0, printed
+    assert "error stale_statistics" in printed
+    assert f"Repaired model: {out} (recalibrate)." in printed
+    assert json.loads(report.read_text())["findings"][0]["name"] == "stale_statistics"
+    assert "<svg" in figure.read_text()
+    x = np.load(files / "data.npz")["x"]
+    moving_mean = keras.saving.load_model(out).get_layer("norm").moving_mean
+    np.testing.assert_allclose(moving_mean, x.mean(axis=0), rtol=0, atol=1e-3)
+    code, printed = typed(*arguments)
+    assert code == 2
+    assert "exists, and the command overwrites nothing" in printed
+    code, printed = typed("doctor", out, "--data", files / "data.npz", "--fix", files / "again.keras")
+    assert code == 0
+    assert "nothing found" in printed
+    assert "is not written" in printed
+
+
+def test_digits(tmp_path):
+    from bn_keras.models import build
+
+    build("mlp_sigmoid", weights="digits").save(tmp_path / "model.keras")
+    code, printed = typed("doctor", tmp_path / "model.keras", "--data", "digits", "--steps", 4)
+    assert code == 0, printed
+    assert "nothing found" in printed
+
+
+def test_usage_errors(files):
+    code, printed = typed("doctor", files / "model.keras", "--data", files / "none.npz")
+    assert code == 2
+    assert "there is no file" in printed
+    code, printed = typed("doctor", files / "model.keras", "--data", "digits", "--fix", files / "out.h5")
+    assert code == 2
+    assert "--fix expects a file .keras" in printed
+    np.savez(files / "other.npz", images=np.ones((2, 4)))
+    code, printed = typed("doctor", files / "model.keras", "--data", files / "other.npz")
+    assert code == 2
+    assert "must hold an array x" in printed
+    (files / "broken.keras").write_text("no archive")
+    code, printed = typed("doctor", files / "broken.keras", "--data", files / "data.npz")
+    assert code == 1
+    assert "cannot be loaded" in printed
