@@ -161,7 +161,7 @@ CASES = [
     over_the_batch("sync_groups", SyncBatchNorm, variant=True, group_size=2),
     over_the_batch("sync_channels_first", SyncBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1),
     over_the_batch("sync_average_of_all", SyncBatchNorm, momentum=None),
-    over_the_batch("sync_accumulated", SyncBatchNorm, accumulation_steps=5),
+    over_the_batch("sync_accumulated", SyncBatchNorm, variant=True, accumulation_steps=5),
     over_the_batch("sync_renorm", SyncBatchNorm, renorm=True),
     over_the_batch("decorrelated", DecorrelatedBatchNorm, iterations=3),
     over_the_batch("decorrelated_groups", DecorrelatedBatchNorm, variant=True, shape=(6, 4, 3, 2), axis=1, groups=2),
@@ -169,7 +169,9 @@ CASES = [
     over_the_batch("domain_synchronized", OneDomain, variant=True, synchronized=True),
     over_the_batch("domains", MixedDomains),
     over_the_batch("domains_channels_first", MixedDomains, variant=True, shape=(6, 4, 3, 2), axis=1, momentum=None),
-    over_the_batch("domains_apart", MixedDomains, shape=(6, 4), shared_affine=False, bias_correction=True),
+    over_the_batch(
+        "domains_apart", MixedDomains, variant=True, shape=(6, 4), shared_affine=False, bias_correction=True
+    ),
     over_the_batch("domains_synchronized", MixedDomains, synchronized=True, shared_affine=False),
     per_example("layer", LayerNorm),
     per_example("layer_two_axes", LayerNorm, variant=True, axis=[1, 2]),
