@@ -83,8 +83,8 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
     check_model(model)
     batches = batches_of(data, batch_size, steps)
     if not norms_of(model):
-        facts = [f"The model has no batch norm; {len(batches)} batches were not read.", *facts_of_domains(model)]
-        return Examination(model.name, (), (), {}, tuple(facts), no_repair)
+        why = f"The model has no batch norm; {len(batches)} batches were not read."
+        return Examination(model.name, (), (), {}, (why, *facts_of_domains(model)), no_repair)
     case = case_of(model, batches)
     with untouched(model):
         findings = [each for find in FINDINGS for each in find(case)]

@@ -53,6 +53,8 @@ def stale_statistics(case: Case) -> list[Finding]:
     gaps.sort(key=size, reverse=True)
     repair = case.recalibrated()
     severity = severity_of(repair, gaps)
+    if severity == "note" and any(fact.startswith("recalibrate could not be tried") for fact in case.facts):
+        severity = "warning"  # a repair that cannot be tried does not say that the gap harms nothing
     if severity is None:
         return []
     sentence = (

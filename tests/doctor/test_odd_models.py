@@ -214,3 +214,23 @@ def test_statistics_by_domain_are_named_and_not_examined(inputs):
     found = examine(model, [inputs, np.arange(256) % 3])
     assert [gap.layer for gap in found.layers] == ["norm"]
     assert "statistics per domain: domains; surgery.merge_domains" in str(found)
+
+
+class NoConfig(keras.Model):
+    """A model that Keras cannot make again, as its class takes an argument and has no `get_config`."""
+
+    def __init__(self, units):
+        super().__init__(name="no_config")
+        self.norm, self.dense = BatchNorm(name="norm"), keras.layers.Dense(units)
+
+    def call(self, inputs, training=None):
+        return self.dense(self.norm(inputs, training=training))
+
+
+def test_a_gap_is_no_note_where_the_repair_cannot_be_tried(inputs):
+    model = NoConfig(3)
+    model(inputs[:2])
+    of_other_data(model.norm)
+    found = examine(model, inputs)
+    assert "recalibrate could not be tried" in str(found)
+    assert names(found, "warning") == {"stale_statistics"}
