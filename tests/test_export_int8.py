@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import types
 
 import click.testing
 import keras
@@ -11,8 +12,9 @@ import tensorflow as tf
 
 from bn_keras import BatchNorm, export, surgery
 from bn_keras.cli import cli
-from bn_keras.export import process
-from bn_keras.export.agreement import Agreement, refuse_drop
+from bn_keras.export import checking, process, quantizing
+from bn_keras.export.agreement import Agreement, measured_agreement, refuse_drop
+from bn_keras.export.endpoint import Endpoint
 
 pytestmark = pytest.mark.usefixtures("forked_exports")
 MISSING = [name for name in ("tf2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -231,3 +233,46 @@ def test_fake_quantized_fine_tuning_keeps_frozen_statistics(frozen, examples):
         folded = surgery.fold(tuned, report=None)
         assert len(surgery.report(folded).of("folded")) == 2
         np.testing.assert_allclose(folded(examples), tuned(examples, training=True), rtol=0, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("right", "value", "mean", "top1"),
+    [
+        ([[1.0, -4.0], [2.0, 4.0]], [[1.0, -4.0], [2.0, 3.0]], 1 / 16, 1.0),  # over the largest
+        ([[300.0], [300.2], [300.4], [300.2]], [[300.2]] * 4, 0.1 / (8 * 0.02**0.5), None),  # says nothing any more
+        ([[300.0], [300.0]], [[300.0], [303.0]], 0.005, None),  # always said the same
+        ([1, 2, 3, 4], [1, 2, 3, 9], 5 / 4 / 4, 0.75),  # classes
+    ],
+)
+def test_what_differences_are_measured_in(right, value, mean, top1, monkeypatch):
+    answers = [[np.asarray(right)]], {"outputs": [[np.asarray(value)]], "runtime": "a runtime"}
+    monkeypatch.setattr(checking, "both_answers", lambda *_: answers)
+    signature = types.SimpleNamespace(batch=None, pack=lambda arrays: arrays)
+    found = measured_agreement(None, types.SimpleNamespace(signature=signature), np.zeros((4, 1)), "tflite", "", 1)
+    assert found.mean == pytest.approx(mean, rel=1e-3)
+    assert found.top1 == top1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["tflite", ONNX])
+def test_a_file_that_answers_something_else_is_not_written(format, examples, tmp_path, monkeypatch):
+    """The file is broken after the conversion: the process of the check loads another network."""
+    convert, others = quantizing.convert, network()
+    others.get_layer("logits").kernel.assign(-others.get_layer("logits").kernel)
+
+    def broken(chosen, endpoint, data, path):
+        return convert(chosen, Endpoint(others, endpoint.signature, None), data, path)
+
+    monkeypatch.setattr(quantizing, "convert", broken)
+    with pytest.raises(export.ExportError, match="int8 loses too much"):
+        export.quantize(network(), tmp_path / f"m.{format}", examples, format=format, report=None)
+
+    def cut(chosen, endpoint, data, path):
+        found = convert(chosen, endpoint, data, path)
+        path.write_bytes(path.read_bytes()[:100])
+        return found
+
+    monkeypatch.setattr(quantizing, "convert", cut)
+    with pytest.raises(export.ExportError, match="cannot be served"):
+        export.quantize(network(), tmp_path / f"m.{format}", examples, format=format, report=None)
+    assert not list(tmp_path.iterdir())

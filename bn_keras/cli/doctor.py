@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import zipfile
 
 import click
 
@@ -49,6 +50,8 @@ def doctor(model, data, data_dir, image_size, batch_size, steps, fix, figure, re
     """
     check_outputs({"--fix": (fix, (".keras",)), "--figure": (figure, (".png", ".svg")), "--json": (report, (".json",))})
     load_keras()
+    import tensorflow as tf
+
     from bn_keras.doctor import examine
 
     with needs("lab" if figure or not data.endswith(".npz") else ""), explained(ValueError, "Nothing was written."):
@@ -56,13 +59,16 @@ def doctor(model, data, data_dir, image_size, batch_size, steps, fix, figure, re
         loaded = load(model)
         try:
             examination = examine(loaded, read, batch_size=batch_size, steps=steps)
-        except TypeError as error:
+        except (TypeError, tf.errors.OpError) as error:  # the latter of labels out of range, say
             raise click.ClickException(str(error)) from None
         click.echo(str(examination))
         if report:
-            pathlib.Path(report).write_text(json.dumps(examination.to_dict(), indent=1) + "\n", encoding="utf-8")
-        if figure:
+            text = json.dumps(examination.to_dict(), indent=1, allow_nan=False)
+            pathlib.Path(report).write_text(text + "\n", encoding="utf-8")
+        if figure and examination.layers:
             draw(examination, figure)
+        elif figure:
+            click.echo(f"{figure} is not drawn: no batch norm was measured.")
         if fix:
             write_repaired(examination, fix)
 
@@ -109,7 +115,13 @@ def arrays_of(path):
 
     if not pathlib.Path(path).is_file():
         raise click.UsageError(f"--data: there is no file {path!r}.")
-    with np.load(path) as file:
+    try:
+        file = np.load(path)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise click.UsageError(f"--data: {path!r} cannot be read as numpy.savez writes it: {error}") from None
+    if isinstance(file, np.ndarray):
+        raise click.UsageError(f"--data: {path!r} holds one array. Write it with numpy.savez(path, x=…, y=…).")
+    with file:
         if "x" not in file:
             raise click.UsageError(f"--data: {path!r} must hold an array x, and y for labels. It has {file.files}.")
         return (file["x"], file["y"]) if "y" in file else file["x"]

@@ -63,7 +63,7 @@ def export(model, out, no_check, int8, calibrate, allow_drop, **choice):
             quantize(model, out, calibration_of(calibrate), report=click.echo, **chosen, **limits)
         else:
             export_model(model, out, check=not no_check, report=click.echo, **choice)
-    except (ExportError, ImportError, OSError, TypeError, ValueError) as error:
+    except (EOFError, ExportError, ImportError, OSError, TypeError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted. Nothing was written.") from None

@@ -68,7 +68,7 @@ class Case:
     def copied(self, name, make):
         """A repaired copy; `None`, and a fact, if it cannot be made."""
         try:
-            return make(self.model, self.batches)
+            return self.criterion.ready(make(self.model, self.batches))
         except Exception as error:  # whatever a custom class does in a copy: the findings stand without the repair
             self.facts.append(f"{name} could not be tried: {brief(error)}")
             return None

@@ -52,20 +52,36 @@ class Criterion:
                 "loss"
             )
 
-    def __call__(self, batch: Batch, outputs) -> tuple[float, float]:
-        """`(loss, accuracy)`; NaN for what there is not."""
-        return self.loss_of(batch, outputs), accuracy_of(batch.y, outputs)
+    def __call__(self, model, batch: Batch, outputs) -> tuple[float, float]:
+        """`(loss, accuracy)` of what a model has just returned; NaN for what there is not."""
+        return self.loss_of(model, batch, outputs), accuracy_of(batch.y, outputs)
 
-    def loss_of(self, batch, outputs):
+    def ready(self, copy):
+        """A copy of the model, compiled so that it adds up its own losses, such as those of `add_loss`."""
+        if self.model is not None and not copy.compiled:
+            try:
+                weights = loss_weights_of(self.model)
+            except Exception:  # of an optimizer without a config, say: then the model itself judges the copy
+                return copy
+            keras.Model.compile(copy, loss=self.model.loss, loss_weights=weights)  # the class may have its own
+        return copy
+
+    def loss_of(self, model, batch, outputs):
         if self.model is not None:
-            value = self.model.compute_loss(x=batch.x, y=batch.y, y_pred=outputs, sample_weight=batch.weight)
+            judge = model if model.compiled else self.model
+            value = judge.compute_loss(x=batch.x, y=batch.y, y_pred=outputs, sample_weight=batch.weight)
         elif self.loss is not None:
             (output,), (y,) = keras.tree.flatten(outputs), keras.tree.flatten(batch.y)
             y = keras.ops.reshape(y, (-1, 1)) if self.name.startswith("binary") else y
-            value = self.loss(y, keras.ops.cast(output, "float32"))
+            value = self.loss(y, keras.ops.cast(output, "float32"), sample_weight=batch.weight)
         else:
             return np.nan
         return float(keras.ops.convert_to_numpy(value))
+
+
+def loss_weights_of(model):
+    """What a model was compiled with."""
+    return model.get_compile_config().get("loss_weights")
 
 
 def accuracy_of(y, outputs) -> float:

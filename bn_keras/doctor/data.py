@@ -42,6 +42,8 @@ def batches_of(data, batch_size: int, steps: int) -> list[Batch]:
         raise TypeError(f"`data` must be {EXPECTED}. Received: data={data!r:.80}.")
     if isinstance(data, tf.distribute.DistributedDataset):
         raise TypeError("`data` is distributed, and `examine` runs on one device. Pass the tf.data.Dataset itself.")
+    if isinstance(data, tuple):
+        data = tuple(map(as_array, data))
     batches: typing.Iterable = slices(data, batch_size) if in_memory(data) else from_the_first(data)
     found = []
     for batch in itertools.islice(batches, steps):
@@ -50,6 +52,11 @@ def batches_of(data, batch_size: int, steps: int) -> list[Batch]:
     if not found or not found[0].size:
         raise ValueError("`data` must have at least one batch with an example. Received: none.")
     return found
+
+
+def as_array(part):
+    """A list of numbers as an array: labels often are one."""
+    return np.asarray(part) if isinstance(part, list) and all(map(np.isscalar, part)) else part
 
 
 def is_sequence(data) -> bool:

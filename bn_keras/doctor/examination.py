@@ -1,6 +1,7 @@
 """What `examine` reports: findings, what their repairs gain, and the gap of each layer."""
 
 import dataclasses
+import math
 import typing
 
 import keras
@@ -129,11 +130,12 @@ class Examination:
         return self.make_repaired()
 
     def to_dict(self) -> dict[str, typing.Any]:
-        """The report as dicts, lists, strings and numbers, for JSON."""
+        """The report as dicts, lists, strings and numbers, for JSON. NaN and infinity become `None`."""
         findings = [dataclasses.asdict(each) for each in self.findings]
         layers = [dataclasses.asdict(each) for each in self.layers]
         numbers, facts = dict(self.numbers), list(self.facts)
-        return {"model": self.model, "findings": findings, "layers": layers, "numbers": numbers, "facts": facts}
+        report = {"model": self.model, "findings": findings, "layers": layers, "numbers": numbers, "facts": facts}
+        return keras.tree.map_structure(finite_or_none, report, none_is_leaf=True)
 
     def figure(self):
         """The profile of the gap over depth, as a `matplotlib.figure.Figure`.
@@ -152,6 +154,10 @@ class Examination:
         head = f"doctor: {self.model}: {', '.join(counts) or 'nothing found'}."
         lines = [head, *self.facts, *map(str, self.findings)]
         return "\n".join([*lines, *table_of(self.layers)])
+
+
+def finite_or_none(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table_of(layers) -> list[str]:

@@ -10,7 +10,7 @@ from bn_keras.doctor.criterion import Criterion
 from bn_keras.doctor.data import Batch, batches_of
 from bn_keras.doctor.examination import SEVERITIES, Examination
 from bn_keras.doctor.gaps import gap_of
-from bn_keras.doctor.measuring import norms_of
+from bn_keras.doctor.measuring import norms_of, of_domains
 from bn_keras.doctor.standing import standing_of
 from bn_keras.doctor.structure import structure_of
 from bn_keras.doctor.watching import untouched
@@ -47,7 +47,7 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
     loss where there are labels, and otherwise in how far the outputs of the two modes are apart.
 
     The loss is the compiled one. Without one, `examine` takes the cross-entropy for class labels, and the mean squared
-    error for labels with the shape of the output.
+    error for labels with the shape of the output. The loss takes the sample weights; accuracy is of all examples.
 
     Pass data that look like the training data, and some of them: 500 examples are plenty. On other data `examine`
     says whether the statistics fit those.
@@ -83,8 +83,8 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
     check_model(model)
     batches = batches_of(data, batch_size, steps)
     if not norms_of(model):
-        sizes = f"{len(batches)} batches"
-        return Examination(model.name, (), (), {}, (f"The model has no batch norm; {sizes} were not read.",), no_repair)
+        why = f"The model has no batch norm; {len(batches)} batches were not read."
+        return Examination(model.name, (), (), {}, (why, *facts_of_domains(model)), no_repair)
     case = case_of(model, batches)
     with untouched(model):
         findings = [each for find in FINDINGS for each in find(case)]
@@ -125,7 +125,13 @@ def facts_of(case: Case) -> list[str]:
     missing = [layer.name for layer in norms_of(case.model) if layer not in case.gaps]
     if missing:
         facts.append(f"Not measured, as no call or only calls within a loop reach them: {', '.join(missing)}.")
-    return facts
+    return facts + facts_of_domains(case.model)
+
+
+def facts_of_domains(model) -> list[str]:
+    names = [layer.name for layer in of_domains(model)]
+    advice = "surgery.merge_domains(model, domain=…) makes a model for one domain, which can be examined"
+    return [f"Not examined, as they have statistics per domain: {', '.join(names)}; {advice}."] if names else []
 
 
 def no_repair():

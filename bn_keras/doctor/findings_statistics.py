@@ -20,7 +20,7 @@ GRAVE_CHANGE = 0.3
 
 def never_updated(case: Case) -> list[Finding]:
     """Statistics that are still where they start, while the batches say otherwise."""
-    gaps = [gap for layer, gap in case.gaps.items() if gap.exceeds_noise and at_start(layer)]
+    gaps = [gap for layer, gap in case.gaps.items() if gap.exceeds_noise and at_start(layer) and learns(layer)]
     if not gaps:
         return []
     if not case.looks_trained():
@@ -47,16 +47,14 @@ def not_finite(case: Case) -> list[Finding]:
 
 def stale_statistics(case: Case) -> list[Finding]:
     """Statistics that do not belong to these weights or data. Which of the two, the numbers do not tell."""
-    gaps = [
-        gap
-        for layer, gap in case.gaps.items()
-        if gap.exceeds_noise and not at_start(layer) and layer.trainable and not getattr(layer, "frozen", False)
-    ]
+    gaps = [gap for layer, gap in case.gaps.items() if gap.exceeds_noise and not at_start(layer) and learns(layer)]
     if not gaps:
         return []
     gaps.sort(key=size, reverse=True)
     repair = case.recalibrated()
     severity = severity_of(repair, gaps)
+    if severity == "note" and any(fact.startswith("recalibrate could not be tried") for fact in case.facts):
+        severity = "warning"  # a repair that cannot be tried does not say that the gap harms nothing
     if severity is None:
         return []
     sentence = (
@@ -105,10 +103,11 @@ def worse_in_loss(case: Case, off: tuple[str, ...], changed: str) -> list[Findin
     """The same by the loss, where there are labels."""
     standing = case.standing
     before, after = standing.losses("loss"), standing.losses("training loss")
-    number = float(np.mean(before) - np.mean(after))
-    if not np.isfinite(before).all():
+    loss, training_loss = standing.value("loss"), standing.value("training loss")
+    if loss is None or training_loss is None:
         return []  # `not_finite` says so
-    if not is_lower(before, after, standing.floor) or number <= GRAVE_LOSS * abs(np.mean(before)):
+    number = loss - training_loss
+    if not is_lower(before, after, standing.floor) or number <= GRAVE_LOSS * abs(loss):
         return []
     repair = case.recalibrated()
     if repair is None and not off:
@@ -116,8 +115,8 @@ def worse_in_loss(case: Case, off: tuple[str, ...], changed: str) -> list[Findin
     rates = standing.inference.accuracy, standing.batch.accuracy
     accuracy = "" if None in rates else f", accuracy {rates[0]:.1%} against {rates[1]:.1%}"
     sentence = (
-        f"Good in training, bad in inference: loss {np.mean(before):.3g} by the moving statistics against "
-        f"{np.mean(after):.3g} by those of the batch{accuracy}; {changed}."
+        f"Good in training, bad in inference: loss {loss:.3g} by the moving statistics against "
+        f"{training_loss:.3g} by those of the batch{accuracy}; {changed}."
     )
     return [Finding("worse_in_inference", "error", off, number, sentence, repair)]
 
@@ -126,6 +125,11 @@ def at_start(layer) -> bool:
     """Whether the statistics of a layer are those that it starts with."""
     variance = numbers_of(layer.moving_variance) if hasattr(layer, "moving_variance") else np.ones(1)
     return bool((numbers_of(layer.moving_mean) == 0).all() and (variance == 1).all())
+
+
+def learns(layer) -> bool:
+    """Whether training moves the statistics of a layer. Frozen ones are what the weights were trained with."""
+    return layer.trainable and not getattr(layer, "frozen", False)
 
 
 def has_finite(layer) -> bool:

@@ -14,7 +14,7 @@ from bn_keras.doctor.standing import is_lower
 from bn_keras.surgery.tree import layers_of
 from bn_keras.surgery.weight_decay import NORMALIZATIONS, decayed
 
-DEAD = 1e-3  # of the median |γ|: what the channel still says is below a thousandth of the others
+DEAD = 1e-3  # of the typical |γ|: what the channel still says is below a thousandth of the others
 DEAD_SHARE = 0.5  # fewer dead channels are common in trained networks, and harmless
 EXPLODING = 30.0  # times the median |γ|: largest ratios in pretrained ResNets are about 10
 # Weight decay below this is a note: a share of γ per 1,000 steps.
@@ -29,7 +29,7 @@ def dead_scale(case: Case) -> list[Finding]:
         return []  # residual blocks start with γ = 0
     worst = sorted(shares, key=lambda layer: shares[layer], reverse=True)
     number = shares[worst[0]]
-    repair = reset(case, "dead", {layer.name: dead[layer] for layer in worst})
+    repair = reset(case, "dead", {layer: dead[layer] for layer in worst})
     severity: Severity = "error" if number == 1 else "warning" if number >= DEAD_SHARE or repair else "note"
     sentence = f"{number:.0%} of the scales γ of {worst[0].name!r} are 0: these channels say β, whatever their input."
     advice = "" if repair else "If they were trained to 0, drop these channels: they cost time and say nothing."
@@ -42,14 +42,14 @@ def exploding_scale(case: Case) -> list[Finding]:
     ratios = {}
     for layer in norms_of(case.model):
         gamma = np.abs(numbers_of(layer.gamma)) if layer.gamma is not None else np.zeros(0)
-        typical = np.median(gamma[gamma > 0]) if (gamma > 0).any() else 0.0
-        if typical and (not np.isfinite(gamma).all() or gamma.max() > EXPLODING * typical):
+        typical = typical_of(gamma)
+        if len(gamma) and (not np.isfinite(gamma).all() or gamma.max() > EXPLODING * typical):
             ratios[layer] = np.where(np.isfinite(gamma), gamma / typical, np.inf)
     if not ratios:
         return []
     worst = sorted(ratios, key=lambda layer: ratios[layer].max(), reverse=True)
     number = float(ratios[worst[0]].max())
-    repair = reset(case, "exploding", {layer.name: ratios[layer] > EXPLODING for layer in worst})
+    repair = reset(case, "exploding", {layer: ratios[layer] > EXPLODING for layer in worst})
     sentence = f"A scale γ of {worst[0].name!r} is {number:.3g} times the median of its layer."
     names = tuple(layer.name for layer in worst)
     advice = "" if repair else "Lower the learning rate, or clip gradients."
@@ -58,15 +58,21 @@ def exploding_scale(case: Case) -> list[Finding]:
 
 def gamma_below(layer) -> np.ndarray:
     gamma = np.abs(numbers_of(layer.gamma))
-    typical = np.median(gamma[gamma > 0]) if (gamma > 0).any() else 1.0
-    return gamma <= DEAD * typical
+    return gamma <= DEAD * typical_of(gamma)
+
+
+def typical_of(gamma: np.ndarray) -> float:
+    """The median |γ|, without what weight decay or pruning has brought next to 0; scales start at 1."""
+    alive = gamma[gamma > DEAD] if (gamma > DEAD).any() else gamma[gamma > 0]
+    return float(np.median(alive)) if len(alive) else 1.0
 
 
 def reset(case: Case, kind: str, channels: dict) -> Repair | None:
     """Sets these scales to the median of the others, where that lowers the loss."""
     if not case.standing.labelled:
         return None
-    make = functools.partial(repairs.reset_scale, channels=channels)
+    by_address = {repairs.address_of(case.model, layer): each for layer, each in channels.items()}
+    make = functools.partial(repairs.reset_scale, channels=by_address)
     call = f"set γ of the {kind} channels to the median of the others"
     return case.attempt(f"reset_scale:{kind}", make, call, "loss")
 
@@ -83,7 +89,7 @@ def weight_decay_on_scales(case: Case) -> list[Finding]:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     per_step = min(float(inner.weight_decay) * float(inner.learning_rate), 1.0)
     number = 1 - (1 - per_step) ** 1000
-    repair = excluded(case, inner)
+    repair = excluded(case, inner) if number > NOTABLE_DECAY else None  # training costs more than a note is worth
     sentence = (
         f"Weight decay reaches γ and β of {len(names)} normalization layers, and takes {number:.1%} of them in 1,000 "
         "steps at the present learning rate."
@@ -102,7 +108,7 @@ def excluded(case: Case, optimizer) -> Repair | None:
         copy = case.copied("exclude_from_weight_decay", make)
         if copy is None:
             return None
-        losses.append(measure(copy, case.batches, "inference", case.criterion))
+        losses.append(measure(copy, case.batches, "inference", case.criterion, with_moments=False))
     before, after = losses
     if not is_lower(np.array(before.losses), np.array(after.losses), case.standing.floor):
         return None

@@ -1,6 +1,7 @@
 """One pass of a model over the batches: what each batch norm gets, what comes out, and how right it is."""
 
 import dataclasses
+import math
 import typing
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from bn_keras.doctor.data import Batch
 from bn_keras.doctor.watching import Seen, untouched, watched
+from bn_keras.layers import DomainBatchNorm
 from bn_keras.layers.base import axes_of, mask_along
 from bn_keras.ops.moments import moments, other_axes
 from bn_keras.surgery.freeze import WITH_STATISTICS
@@ -26,6 +28,7 @@ class Pass:
 
     Attributes:
         outputs: By batch, the outputs of the model, flat.
+        sizes: By batch, the number of examples.
         losses: By batch, the loss; NaN without one.
         correct: By batch, the share of right classes; NaN without classes.
         moments: By batch norm and batch, `(count, mean, variance)` per channel.
@@ -36,6 +39,7 @@ class Pass:
     """
 
     outputs: list = dataclasses.field(default_factory=list)
+    sizes: list = dataclasses.field(default_factory=list)
     losses: list = dataclasses.field(default_factory=list)
     correct: list = dataclasses.field(default_factory=list)
     moments: dict = dataclasses.field(default_factory=dict)
@@ -46,23 +50,32 @@ class Pass:
 
     @property
     def loss(self) -> float | None:
-        return mean_or_none(self.losses)
+        return mean_or_none(self.losses, self.sizes)
 
     @property
     def accuracy(self) -> float | None:
-        return mean_or_none(self.correct)
+        return mean_or_none(self.correct, self.sizes)
 
 
-def mean_or_none(values) -> float | None:
-    return float(np.mean(values)) if values and np.isfinite(values).all() else None
+def mean_or_none(values, sizes) -> float | None:
+    """The mean over examples, of means by batch."""
+    return float(np.average(values, weights=sizes)) if values and np.isfinite(values).all() else None
 
 
 def norms_of(model) -> list[keras.layers.Layer]:
-    """The batch norms of a model that have been built."""
-    return [layer for layer in layers_of(model) if isinstance(layer, WITH_STATISTICS) and layer.built]
+    """The batch norms of a model that have been built and have one set of statistics."""
+    found = [layer for layer in layers_of(model) if isinstance(layer, WITH_STATISTICS) and layer.built]
+    return [layer for layer in found if not isinstance(layer, DomainBatchNorm)]
 
 
-def measure(model, batches: list[Batch], mode: Mode, criterion=None, trains: typing.Collection = ()) -> Pass:
+def of_domains(model) -> list[DomainBatchNorm]:
+    """The batch norms with statistics per domain, which are not examined."""
+    return [layer for layer in layers_of(model) if isinstance(layer, DomainBatchNorm)]
+
+
+def measure(
+    model, batches: list[Batch], mode: Mode, criterion=None, trains: typing.Collection = (), with_moments: bool = True
+) -> Pass:
     """One pass over the batches, which leaves the model as it is.
 
     Args:
@@ -71,19 +84,21 @@ def measure(model, batches: list[Batch], mode: Mode, criterion=None, trains: typ
         mode: How it is called.
         criterion: A `bn_keras.doctor.criterion.Criterion`, or `None` for no loss.
         trains: For "batch": the batch norms that normalize by the batch, as those of `Pass.by_batch`.
+        with_moments: Whether to measure moments, which takes about as long as all layers of a network.
     """
     found, norms = Pass(), norms_of(model)
     for batch in batches:
         rows: dict = {}
 
         def around(seen, rows=rows):
-            return of_batch_norm(seen, mode, trains, found, rows)
+            return of_batch_norm(seen, mode, trains, found, rows, with_moments)
 
         with untouched(model):
             with watched(norms, around):
                 outputs = model(batch.x, training=mode == "training")
-            loss, correct = criterion(batch, outputs) if criterion else (np.nan, np.nan)
+            loss, correct = criterion(model, batch, outputs) if criterion else (np.nan, np.nan)
         found.outputs.append([as_numpy(each) for each in keras.tree.flatten(outputs) if each is not None])
+        found.sizes.append(batch.size)
         found.losses.append(loss)
         found.correct.append(correct)
         for layer, calls in rows.items():
@@ -95,18 +110,20 @@ def measure(model, batches: list[Batch], mode: Mode, criterion=None, trains: typ
     return found
 
 
-def of_batch_norm(seen: Seen, mode: Mode, trains, found: Pass, rows: dict):
+def of_batch_norm(seen: Seen, mode: Mode, trains, found: Pass, rows: dict, with_moments: bool):
     """Measures a call of a batch norm and makes it, with β where it has one value per channel."""
     layer, x = seen.layer, seen.inputs
     if not hasattr(x, "numpy"):
         found.symbolic.add(layer)
         return seen.go()
-    row = moments_of(layer, x, seen.arguments.get("mask"))
-    rows.setdefault(layer, []).append(row)
+    mask = seen.arguments.get("mask")
+    if with_moments:
+        rows.setdefault(layer, []).append(moments_of(layer, x, mask))
     training = layer in trains if mode == "batch" else seen.training
     if training and layer.trainable and not getattr(layer, "frozen", False):
         found.by_batch.add(layer)
-        if together(layer, row[0], int(x.shape[0])) <= 1:
+        count = rows[layer][-1][0] if with_moments else count_of(layer, x, mask)
+        if together(layer, count, int(x.shape[0])) <= 1:
             found.single[layer] = found.single.get(layer, 0) + 1
             # Training would give β, or an error in bn_keras: inference on the moving mean gives β too.
             seen.put(at_the_mean(layer, x))
@@ -119,6 +136,13 @@ def at_the_mean(layer, x):
     """The moving mean of a layer, in the place of each of its inputs."""
     sizes = [size if i in axes_of(layer.axis, x.shape) else 1 for i, size in enumerate(x.shape)]
     return tf.zeros_like(x) + tf.cast(tf.reshape(tf.convert_to_tensor(layer.moving_mean), sizes), x.dtype)
+
+
+def count_of(layer, x, mask):
+    """The count of `moments_of` alone."""
+    if mask is not None:
+        return moments_of(layer, x, mask)[0]
+    return float(math.prod(x.shape[i] for i in other_axes(x.shape.rank, axes_of(layer.axis, x.shape))))
 
 
 def moments_of(layer, x, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -139,19 +163,34 @@ def together(layer, count, examples: int) -> float:
 
 def as_numpy(value) -> np.ndarray:
     value = keras.ops.convert_to_numpy(value)
-    return value.astype(np.float64) if value.dtype.kind in "fiubV" else value
+    return value.astype(np.float64) if value.dtype.kind in "fV" else value
 
 
 def output_change(before: Pass, after: Pass) -> list[float]:
-    """How far each output is from that of another pass: in its own deviations over examples, root mean square."""
+    """How far each output is from that of another pass: in its own deviations over examples, root mean square.
+
+    Of an output that is no float, such as classes, it is the share of values that differ.
+    """
     changes = []
     for i, first in enumerate(before.outputs[0]):
         if first.dtype.kind != "f":
-            changes.append(0.0)
+            pairs = zip(before.outputs, after.outputs, strict=True)
+            changes.append(float(np.mean([np.mean(old[i] != new[i]) for old, new in pairs])))
             continue
-        old, new = (np.concatenate([np.atleast_1d(batch[i]) for batch in each.outputs]) for each in (before, after))
-        spread = np.sqrt(np.mean((old - old.mean(axis=0)) ** 2))
-        size = np.sqrt(np.mean(old**2))
-        unit = max(spread, 1e-6 * size, 1e-30)
-        changes.append(float(np.sqrt(np.mean((new - old) ** 2)) / unit))
+        old, new = (together_of([batch[i] for batch in each.outputs]) for each in (before, after))
+        with np.errstate(invalid="ignore", over="ignore"):  # outputs may be NaN or infinity
+            spread = np.sqrt(np.mean((old - old.mean(axis=0)) ** 2))
+            size = np.sqrt(np.mean(old**2))
+            unit = max(spread, 1e-6 * size, 1e-30)
+            changes.append(float(np.sqrt(np.mean((new - old) ** 2)) / unit))
     return changes
+
+
+def together_of(outputs: list) -> np.ndarray:
+    """One output of all batches. Where lengths differ from batch to batch, all axes but the last merge."""
+    outputs = [np.atleast_1d(each) for each in outputs]
+    if len({each.shape[1:] for each in outputs}) > 1:
+        outputs = [each.reshape(-1, each.shape[-1]) for each in outputs]
+    if len({each.shape[1:] for each in outputs}) > 1:
+        outputs = [each.ravel() for each in outputs]
+    return np.concatenate(outputs)

@@ -34,9 +34,9 @@ class NormalizationMonitor(keras.callbacks.Callback):
         log_dir: Str or path of a directory for TensorBoard, or `None`. It gets the scalars `norm_gap/LAYER` and
             `norm_variance_ratio/LAYER`. Defaults to `None`.
         filename: Str or path of a CSV file that gets a line per layer and measurement, or `None`. Each `fit` starts the
-            file anew. Defaults to `None`.
+            file anew. `epoch` and `step` count those that are done. Defaults to `None`.
         every_steps: Int ≥ 1, the number of training steps between two measurements, or `None` to measure at the end of
-            each epoch. Defaults to `None`.
+            each epoch. With `steps_per_execution`, the first call that reaches the step measures. Defaults to `None`.
         batch_size: Int ≥ 1, the number of examples in a batch that is cut from arrays. Defaults to `32`.
         steps: Int ≥ 1, the number of batches to read. They stay in memory. Defaults to `4`.
 
@@ -76,7 +76,7 @@ class NormalizationMonitor(keras.callbacks.Callback):
         self.batches = batches_of(data, batch_size, steps)
         self.log_dir, self.filename, self.every_steps = log_dir, filename, every_steps
         self.history: dict[str, list[LayerGap]] = {}
-        self.epoch = self.step = 0
+        self.epoch = self.step = self.begun = 0
         self.writer: typing.Any = None
 
     def on_train_begin(self, logs=None):
@@ -85,16 +85,21 @@ class NormalizationMonitor(keras.callbacks.Callback):
                 f"The model {self.model.name!r} has no batch norm that is built: there is nothing to monitor. Remove "
                 "NormalizationMonitor from `callbacks`, or build the model before `fit`."
             )
-        self.history, self.epoch, self.step = {}, 0, 0
+        self.history, self.epoch, self.step, self.begun = {}, 0, 0, 0
         if self.filename is not None and is_chief(self.strategy()):
             with open(self.filename, "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(COLUMNS)
         if self.log_dir is not None and is_chief(self.strategy()):
             self.writer = tf.summary.create_file_writer(str(self.log_dir))
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.begun = epoch, self.step
+
     def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        if self.every_steps is not None and self.step % self.every_steps == 0:
+        # With `steps_per_execution` a call is several steps, of which the last call of an epoch may count too many.
+        done = min(batch + 1, (self.params or {}).get("steps") or batch + 1)
+        before, self.step = self.step, self.begun + done
+        if self.every_steps is not None and self.step // self.every_steps > before // self.every_steps:
             self.record()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from bn_keras import surgery
+from bn_keras.doctor.criterion import loss_weights_of
 from bn_keras.doctor.data import Batch
 from bn_keras.doctor.gaps import numbers_of
 from bn_keras.doctor.measuring import measure
@@ -35,24 +36,35 @@ def freeze(model, batches: list[Batch]):
 
 
 def reset_scale(model, batches: list[Batch], channels: dict):
-    """γ of some channels of some layers, by name, at the median size of the others'."""
+    """γ of some channels of some layers at the median size of the others'.
+
+    Args:
+        model: The model.
+        batches: Not used.
+        channels: By address of a layer, whether each channel is set.
+    """
     del batches
     plan = {}
-    for layer in layers_of(model):
-        if layer.name in channels:
-            gamma, wrong = numbers_of(layer.gamma), channels[layer.name]
-            typical = np.median(np.abs(gamma[~wrong])) if (~wrong).any() else 1.0
-            gamma = np.where(wrong, np.where(gamma < 0, -typical, typical), gamma)
-            plan[layer] = again(layer, {"gamma": gamma.reshape(layer.gamma.shape)})
+    for address, wrong in channels.items():
+        layer = layer_at(model, address)
+        gamma = numbers_of(layer.gamma)
+        typical = np.median(np.abs(gamma[~wrong])) if (~wrong).any() else 1.0
+        gamma = np.where(wrong, np.where(gamma < 0, -typical, typical), gamma)
+        plan[layer] = again(layer, {"gamma": gamma.reshape(layer.gamma.shape)})
     return rewrite(model, plan)[0]
 
 
 def drop_bias(model, batches: list[Batch], biased: dict):
-    """Linear layers without their bias, which the moving mean of the batch norm after each takes up."""
+    """Linear layers without their bias, which the moving mean of the batch norm after each takes up.
+
+    Args:
+        model: The model.
+        batches: Not used.
+        biased: The address of the linear layer by that of the batch norm.
+    """
     del batches
-    plan, by_name = {}, {layer.name: layer for layer in layers_of(model)}
-    for norm, layer in biased.items():
-        norm, layer = by_name[norm], by_name[layer]
+    plan = {}
+    for norm, layer in ((layer_at(model, norm), layer_at(model, layer)) for norm, layer in biased.items()):
         mean = numbers_of(norm.moving_mean) - numbers_of(layer.bias)
         plan[norm] = again(norm, {"moving_mean": mean.reshape(norm.moving_mean.shape)})
         config = layer.get_config() | {"use_bias": False}
@@ -86,11 +98,22 @@ def trained(model, batches: list[Batch], optimizer, exclude: bool):
     optimizer = type(optimizer).from_config(optimizer.get_config() | {"learning_rate": float(optimizer.learning_rate)})
     if exclude:
         surgery.exclude_from_weight_decay(optimizer, copy)
-    copy.compile(optimizer, model.loss)
+    copy.compile(optimizer, model.loss, loss_weights=loss_weights_of(model))
     steps = [batches[i % len(batches)] for i in range(max(DECAY_STEPS, len(batches)))]
     for batch in steps:
         copy.train_on_batch(batch.x, batch.y, batch.weight)
     return copy
+
+
+def address_of(model, layer) -> tuple[str, int]:
+    """The name of a layer, and the number of layers with this name before it: submodels may share names."""
+    return layer.name, [each for each in layers_of(model) if each.name == layer.name].index(layer)
+
+
+def layer_at(model, address: tuple[str, int]):
+    """The layer of a model, or of a copy of it, that has this address."""
+    name, place = address
+    return [each for each in layers_of(model) if each.name == name][place]
 
 
 def again(layer, values: dict) -> Change:

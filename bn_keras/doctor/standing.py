@@ -60,16 +60,16 @@ class Standing:
 
 
 def standing_of(model, batches: list[Batch], criterion, every: bool = False) -> Standing:
-    """Measures a model; `every` says whether the pass in training mode reads all batches."""
+    """Measures a model; `every` says whether the pass in training mode reads all batches, and whether moments count."""
     first = batches[:1]
-    training = measure(model, first, "training", criterion)
-    batch = measure(model, first, "batch", criterion, training.by_batch)
+    training = measure(model, first, "training", criterion, with_moments=False)
+    batch = measure(model, first, "batch", criterion, training.by_batch, with_moments=False)
     same = max(output_change(training, batch), default=0.0) == 0  # nothing but batch norm knows of training
-    batch = measure(model, batches, "batch", criterion, training.by_batch)
+    batch = measure(model, batches, "batch", criterion, training.by_batch, with_moments=every)
     if every:
         training = batch if same else measure(model, batches, "training", criterion)
     return Standing(
-        inference=measure(model, batches, "inference", criterion),
+        inference=measure(model, batches, "inference", criterion, with_moments=False),
         batch=batch,
         training=training,
         parameters=model.count_params(),

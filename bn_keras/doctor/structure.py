@@ -67,10 +67,15 @@ def structure_of(model, batch: Batch) -> Structure:
         found.dropouts[norm] = [each for each in above if isinstance(each, DROPOUTS) and each.rate > 0]
         found.dropouts = {norm: layers for norm, layers in found.dropouts.items() if layers}
         for layer in upstream(trace, norm, stops=()):
-            if layer in dropping and norm in shapes and shapes[norm][: len(dropping[layer][0])] == dropping[layer][0]:
+            if layer in dropping and norm in shapes and is_masked_by(shapes[norm], dropping[layer][0]):
                 found.unmasked[norm] = (layer, dropping[layer][1])
                 break
     return found
+
+
+def is_masked_by(shape: tuple, mask: tuple) -> bool:
+    """Whether a mask has the leading axes of an input, and the input has channels besides."""
+    return len(shape) > len(mask) and shape[: len(mask)] == mask
 
 
 def upstream(trace: Trace, norm, stops: tuple) -> list:

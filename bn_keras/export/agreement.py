@@ -8,6 +8,8 @@ from bn_keras.export import checking
 from bn_keras.export.formats import ExportError
 
 BATCH = 32
+DEVIATIONS = 8.0  # the largest of some thousand normal numbers is at about four
+CONSTANT = 1e-5  # of the largest value: less is rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +17,10 @@ class Agreement:
     """The comparison of an int8 file with its model, for all outputs and examples.
 
     Attributes:
-        top1: The share of the examples with the same top-1, lowest over the outputs; `None` without classes.
-        mean: The mean difference of an output over its largest value, largest over the outputs.
-        largest: The largest difference of an output over its largest value.
+        top1: The share of the examples with the same top-1, or the same whole number, lowest over the outputs; `None`
+            without classes.
+        mean: The mean difference of an output over its size (see `size_of`), largest over the outputs.
+        largest: The largest difference of an output over its size.
         runtime: The runtime with its version.
     """
 
@@ -46,12 +49,24 @@ def measured_agreement(reference, endpoint, examples: np.ndarray, format: str, p
                 f"An output of the int8 file is NaN or of another shape: {value.shape}, expected {right.shape}. "
                 "Nothing was written."
             )
-        off = np.abs(right.astype(np.float64) - value) / (np.abs(right).max() or 1.0)
+        off = np.abs(right.astype(np.float64) - value) / size_of(right.astype(np.float64))
         means.append(float(off.mean()))
         most.append(float(off.max()))
-        if right.ndim > 1 and right.shape[-1] > 1 and right.dtype.kind == "f":
+        if right.dtype.kind in "iub":  # classes, or answers to a question: a number next to it is as wrong as any
+            agreements.append(float((right == value).mean()))
+        elif right.ndim > 1 and right.shape[-1] > 1:
             agreements.append(float((right.argmax(-1) == value.argmax(-1)).mean()))
     return Agreement(min(agreements, default=None), max(means), max(most), there["runtime"])
+
+
+def size_of(output: np.ndarray) -> float:
+    """What a difference of an output is measured in: its largest value, or eight standard deviations over the examples.
+
+    The less of the two counts: of outputs between 299 and 301, a difference of 3 is a large one.
+    """
+    largest = float(np.abs(output).max())
+    spread = DEVIATIONS * float(np.sqrt(np.mean((output - output.mean(axis=0)) ** 2)))
+    return (min(largest, spread) if spread > CONSTANT * largest else largest) or 1.0
 
 
 def refuse_drop(found: Agreement, least_agreement: float, most_difference: float, worst: str) -> None:

@@ -44,9 +44,10 @@ class Quantized:
         outputs: Tuple of the names of the outputs in the signature.
         examples: Int, the number of examples of the calibration and of the check.
         agreement: Float, the share of the examples with the same top-1 as the model, lowest over the outputs with
-            classes on their last axis; `None` without such an output.
-        mean_difference: Float, the mean difference of an output, over its largest value.
-        largest_difference: Float, the largest difference of an output, over its largest value.
+            classes on their last axis or of whole numbers; `None` without such an output.
+        mean_difference: Float, the mean difference of an output, over its largest value, or over eight standard
+            deviations over the examples where that is less.
+        largest_difference: Float, the largest difference of an output, over the same.
         layers: Tuple of a `LayerDrop` for each activation, in the order of the file.
         floats: Tuple of the names of the tensors that the file computes in float32, for want of an int8 kernel.
         runtime: Str, the runtime of the check with its version.
@@ -137,9 +138,11 @@ def quantize(
             `data` are pixels from 0 to 255 then. `None` does not scale. Defaults to `None`.
         input_signature: The input, as in `export`. Defaults to `None`.
         least_agreement: Float in [0, 1], the least share of examples that keep their top-1; 0 allows any file. It
-            counts for outputs of floats with two classes or more on their last axis. Defaults to `0.95`.
-        most_difference: Float > 0, the largest mean difference of an output, over its largest value; `float("inf")`
-            allows any file. Defaults to `0.05`.
+            counts for outputs of floats with two classes or more on their last axis, and for outputs of whole numbers,
+            which must be the same. Defaults to `0.95`.
+        most_difference: Float > 0, the largest mean difference of an output, over its largest value, or over eight
+            standard deviations over the examples where that is less; `float("inf")` allows any file. Defaults to
+            `0.05`.
         timeout: Float > 0, the time limit of the check in seconds. Defaults to `300.0`.
         custom_objects: Dict of classes and functions by name that a `.keras` file needs, or `None`. Defaults to `None`.
         report: Function that gets a text when batch norm is folded and when the export is done, or `None` for no text.

@@ -68,3 +68,45 @@ def test_usage_errors(files):
     code, printed = typed("doctor", files / "broken.keras", "--data", files / "data.npz")
     assert code == 1
     assert "cannot be loaded" in printed
+
+
+def test_files_that_are_no_archives(files):
+    whole = (files / "data.npz").read_bytes()
+    (files / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (files / "empty.npz").write_bytes(b"")
+    (files / "text.npz").write_text("x,y\n1,2\n")
+    for name in ("cut", "empty", "text"):
+        code, printed = typed("doctor", files / "model.keras", "--data", files / f"{name}.npz")
+        assert code == 2, printed
+        assert "cannot be read as numpy.savez writes it" in printed
+    with open(files / "array.npz", "wb") as file:
+        np.save(file, np.ones((4, 4)))
+    code, printed = typed("doctor", files / "model.keras", "--data", files / "array.npz")
+    assert code == 2, printed
+    assert "holds one array" in printed
+
+
+def test_labels_out_of_range_and_inputs_of_another_shape(files, random):
+    model = keras.saving.load_model(files / "model.keras")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.save(files / "compiled.keras")
+    x = random.normal(size=(64, 4)).astype("float32")
+    np.savez(files / "labels.npz", x=x, y=np.full(64, 7))
+    code, printed = typed("doctor", files / "compiled.keras", "--data", files / "labels.npz")
+    assert code == 1, printed
+    assert "valid range" in printed
+    np.savez(files / "wide.npz", x=np.ones((64, 5)))
+    code, printed = typed("doctor", files / "model.keras", "--data", files / "wide.npz")
+    assert code in (1, 2), printed
+    assert "Traceback" not in printed
+
+
+def test_a_model_without_batch_norm_has_no_figure(files):
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(files / "plain.keras")
+    figure, report = files / "gaps.png", files / "report.json"
+    code, printed = typed(
+        "doctor", files / "plain.keras", "--data", files / "data.npz", "--figure", figure, "--json", report
+    )
+    assert code == 0, printed
+    assert f"{figure} is not drawn" in printed
+    assert report.exists()

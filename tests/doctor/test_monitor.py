@@ -99,3 +99,16 @@ def test_under_replicas(inputs):
     monitor = NormalizationMonitor(inputs)
     model.fit(inputs, inputs[:, :1], epochs=1, callbacks=[monitor], verbose=0)
     assert len(monitor.history["norm"]) == 1
+
+
+@pytest.mark.parametrize(("every", "expected"), [(None, [(3, 4), (4, 8)]), (3, [(2, 3), (3, 7)])])
+def test_several_steps_per_call_and_epochs_done_before(model, inputs, tmp_path, every, expected):
+    """Four batches in calls of three steps: each epoch has a call of three and one of a single step."""
+    model.compile("sgd", "mse", steps_per_execution=3)
+    path = tmp_path / "gaps.csv"
+    monitor = NormalizationMonitor(inputs, filename=path, every_steps=every)
+    model.fit(inputs, inputs[:, :1], initial_epoch=2, epochs=4, callbacks=[monitor], verbose=0)
+    assert monitor.step == 8, "steps, not calls"
+    with open(path, encoding="utf-8") as file:
+        rows = [(int(row["epoch"]), int(row["step"])) for row in csv.DictReader(file)]
+    assert rows == expected
