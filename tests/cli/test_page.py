@@ -65,11 +65,10 @@ def test_results_that_are_missing_or_unfinished(zoo, tmp_path):
     code, printed = typed("page", "zoo", "--results", tmp_path / "empty")
     assert code == 1
     assert "Make one with `make zoo`" in printed
-    for path in (zoo / "mlp_sigmoid" / "digits" / "runs").iterdir():
-        path.unlink()
+    next((zoo / "mlp_sigmoid" / "digits" / "runs").iterdir()).unlink()
     code, printed = typed("page", "zoo", "--results", zoo)
     assert code == 1
-    assert "lacks 4 runs of the stage 'baseline'" in printed
+    assert "lacks 1 runs of the stage" in printed
     assert not (zoo / "README.md").exists(), "nothing is half-written"
 
 
