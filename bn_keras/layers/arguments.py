@@ -125,6 +125,12 @@ def initializer(name: str, default: str) -> Argument:
     return Argument(name, default, *functions, Initializer)
 
 
+def drawing_anew(initializer: typing.Any) -> typing.Any:
+    """The same initializer with other random numbers: without a seed, an initializer draws the same in every call."""
+    config = initializer.get_config() if isinstance(initializer, keras.initializers.Initializer) else {}
+    return type(initializer).from_config(config) if config.get("seed", 0) is None else initializer
+
+
 def regularizer(name: str) -> Argument:
     functions = keras.regularizers.get, keras.regularizers.serialize
     return Argument(name, None, *functions, Regularizer)

@@ -16,6 +16,7 @@ from bn_keras.layers.arguments import (
     InnerNorm,
     Regularizer,
     constraint,
+    drawing_anew,
     initializer,
     regularizer,
 )
@@ -25,6 +26,7 @@ from bn_keras.layers.kinds import KINDS
 from bn_keras.ops.conditional import modulate, of_classes
 
 PairOfShapes = tuple[Shape, Shape] | list[Shape]
+CALL = "ConditionalNorm is called on a list of two tensors, `layer([x, condition])`."
 
 
 @keras.saving.register_keras_serializable(package="bn_keras")
@@ -178,13 +180,12 @@ class ConditionalNorm(NormalizationLayer):
                 f"`axis` must not hold the batch axis: γ(c) and β(c) are those of an example. "
                 f"Received: axis={self.axis}, an input of shape {tuple(shape)}. Use -1 for channels last."
             )
-        rows = self.rows_of(condition_shape)
         for name, wanted in (("gamma_kernel", self.scale), ("beta_kernel", self.center)):
             if wanted:
                 weight = self.add_weight(
-                    shape=(rows, *self.sizes),
+                    shape=(self.rows_of(condition_shape), *self.sizes),
                     name=name,
-                    initializer=self.kernel_initializer,
+                    initializer=drawing_anew(self.kernel_initializer),
                     regularizer=self.kernel_regularizer,
                     constraint=self.kernel_constraint,
                     autocast=False,
@@ -227,7 +228,7 @@ class ConditionalNorm(NormalizationLayer):
         return condition if self.classes is None else of_classes(condition, self.classes)
 
     def call(self, inputs: list[tf.Tensor], training: bool | None = None, mask=None) -> tf.Tensor:
-        x, condition = inputs
+        x, condition = pair_of(inputs)
         mask = of_the_first(mask)
         # Keras hands `training` on by itself.
         heeds = {"mask": mask} if "mask" in inspect.signature(self.norm.call).parameters else {}
@@ -274,11 +275,23 @@ def layer_of(norm: InnerNorm, axis: int | list[int], **settings) -> keras.layers
 
 def pair_of_shapes(shapes) -> tuple[Shape, Shape]:
     if len(shapes) != 2 or not all(isinstance(each, (list, tuple, tf.TensorShape)) for each in shapes):
-        raise ValueError(
-            "ConditionalNorm is called on a list of two tensors, `layer([x, condition])`. "
-            f"Received: an input of shape {shapes}. Pass the condition too."
-        )
+        raise ValueError(f"{CALL} Received: an input of shape {shapes}. Pass the condition too.")
     x, condition = map(tuple, shapes)
+    return x, condition
+
+
+def pair_of(inputs) -> tuple[tf.Tensor, tf.Tensor]:
+    """The tensor to normalize and the condition. A tensor of two rows would unpack too."""
+    if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
+        shapes = [tuple(each.shape) for each in inputs] if isinstance(inputs, (list, tuple)) else inputs.shape
+        raise ValueError(f"{CALL} Received: an input of shape {shapes}. Pass the condition too.")
+    x, condition = inputs
+    rows, wanted = condition.shape[0], x.shape[0]
+    if None not in (rows, wanted) and rows not in (1, wanted):
+        raise ValueError(
+            f"The condition must have a row for each of the {wanted} examples, or one row for all. "
+            f"Received: a condition of shape {tuple(condition.shape)}. Repeat its rows, or those of the input."
+        )
     return x, condition
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bn_keras.layers.arguments import Argument, DeclaredLayer
 from bn_keras.layers.base import Shape
-from bn_keras.layers.kernels import called_with, checked_linear, kernels_of, refuse_other_kernels
+from bn_keras.layers.kernels import AS_STORED, called_with, checked_linear, kernels_of, refuse_other_kernels
 
 
 class KernelLayer(DeclaredLayer):
@@ -28,7 +28,7 @@ class KernelLayer(DeclaredLayer):
                 f"Received: dtype={self.dtype_policy.name!r}. Pass `dtype` to the wrapped layer alone."
             )
         self.dtype_policy = policy
-        self.autocast = False  # v is read as it is stored; the wrapped layer casts what it is called with
+        self.autocast = False  # the wrapped layer casts what it is called with
         self.supports_masking = self.layer.supports_masking
 
     def build(self, input_shape: Shape) -> None:
@@ -47,6 +47,9 @@ class KernelLayer(DeclaredLayer):
     def effective_kernels(self) -> dict[str, tf.Tensor]:
         """The kernels that the wrapped layer computes with, by name; `bn_keras.surgery.fold` stores them in it."""
         refuse_other_kernels(type(self).__name__, self.layer)
+        return AS_STORED(tf.zeros([1]), read=self.read_kernels)
+
+    def read_kernels(self) -> dict[str, tf.Tensor]:
         return {
             name: self.effective_kernel(name, tf.convert_to_tensor(getattr(self.layer, name)), axes)
             for name, axes in kernels_of(self.layer).items()

@@ -54,6 +54,20 @@ def called_with(layer: keras.layers.Layer, values: dict[str, tf.Tensor], inputs:
         return layer(inputs)
 
 
+class AsStored(LAYERS.Layer):
+    """Calls a function that reads variables, which have the dtype that they are stored in.
+
+    Keras casts the variables of the outermost layer of a call to its compute dtype, even with `autocast=False`. Within
+    that layer, this one ends it.
+    """
+
+    def call(self, inputs, read):
+        return read()
+
+
+AS_STORED = AsStored(autocast=False, dtype="float32", name="as_stored")
+
+
 def checked_linear(owner: str, layer: keras.layers.Layer | dict) -> keras.layers.Layer:
     """A linear layer of Keras that computes by its kernels alone; a dict is its configuration in a stored model.
 

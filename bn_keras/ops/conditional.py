@@ -72,6 +72,8 @@ def of_classes(classes: tf.Tensor, number: int) -> tf.Tensor:
     [[0.0, 1.0], [nan, nan]]
     """
     classes = tf.reshape(classes, [-1])
+    if classes.dtype not in (tf.int32, tf.int64):  # a smaller dtype may not hold the number of classes
+        classes = tf.cast(classes, tf.int64)
     rows = tf.one_hot(classes, number)
     known = (classes >= 0) & (classes < number)
     return tf.where(known[:, tf.newaxis], rows, float("nan"))

@@ -11,7 +11,7 @@ from bn_keras.layers.checks import checked_domains
 from bn_keras.surgery.convert import biased
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.reports import Report, ReportTo, Row, hand_over, refuse_kept
-from bn_keras.surgery.rewiring import DOMAIN, Merging, Splitting, flat, is_plain_graph, structure_of, with_domain
+from bn_keras.surgery.rewiring import DOMAIN, Merging, Splitting, flat, is_plain_graph, only, with_domain
 from bn_keras.surgery.rewrite import NOT_VERIFIED, check_model
 from bn_keras.surgery.tree import layers_of, slots
 from bn_keras.surgery.verify import Example, compared
@@ -145,8 +145,10 @@ def merge_domains(
     merging = Merging(model, plan, domain)
     copy = merging.made()
     verified = NOT_VERIFIED
-    if verify:  # the copy says what the model has to say, as it has fewer inputs
-        verified = compared(copy, model, functools.partial(with_domain_again, model, merging.kept[model], domain))
+    if verify:
+        adapted = functools.partial(without_dropped, merging.kept[model])
+        prepared = functools.partial(with_domain_told, merging.tells[model], domain)
+        verified = compared(model, copy, adapted, prepared)
     return hand_over(copy, Report("merge_domains", (*rows, *merging.dropped), verified), report)
 
 
@@ -229,14 +231,14 @@ def with_each_domain(copy, domains, example: Example) -> Example:
     return dataclasses.replace(example, args=(with_domain(inputs, domain),))
 
 
-def with_domain_again(model, kept, domain, example: Example) -> Example:
-    """An example for the model out of one for its merged copy."""
+def with_domain_told(tells, domain, example: Example) -> Example:
+    """An example for a model in which each input that tells a domain tells this one."""
     (inputs,) = example.args
-    left = iter(flat(inputs))
-    rows = len(flat(inputs)[0])
-    tensors = flat(structure_of(model))
-    made = [
-        next(left) if keep else keras.ops.full([rows][: len(each.shape)], domain, dtype=each.dtype)
-        for each, keep in zip(tensors, kept, strict=True)
-    ]
-    return dataclasses.replace(example, args=(keras.tree.pack_sequence_as(structure_of(model), made),))
+    told = [keras.ops.full_like(each, domain) if tell else each for each, tell in zip(flat(inputs), tells, strict=True)]
+    return dataclasses.replace(example, args=(keras.tree.pack_sequence_as(inputs, told),))
+
+
+def without_dropped(kept, example: Example) -> Example:
+    """An example for the merged copy out of one for the model."""
+    (inputs,) = example.args
+    return dataclasses.replace(example, args=(only(inputs, kept),))

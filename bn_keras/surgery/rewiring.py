@@ -1,6 +1,7 @@
 """A copy of a functional model that takes other inputs: with a `domain`, or without the inputs that only tell one."""
 
 import keras
+import numpy as np
 
 from bn_keras.surgery.account import settle
 from bn_keras.surgery.changed import mark
@@ -82,16 +83,17 @@ class Merging(Rewiring):
 
     Attributes:
         kept: By model, whether each of its inputs stays, in their flat order.
+        tells: By model, whether each of its inputs tells a domain, itself or through layers without weights.
     """
 
     def __init__(self, model, plan, domain):
         super().__init__(model, plan)
-        self.domain, self.kept = domain, {}
+        self.domain, self.kept, self.tells = domain, {}, {}
 
     def rewired(self, model):
         plain = keras.Model(structure_of(model), outputs_in(model))
         tensors = keras.tree.map_structure(input_like, plain.input)
-        domains, used = set(), set()
+        domains, used, origin = set(), set(), {}
 
         def call(old, new, args, kwargs):
             if old in self.plan:
@@ -102,22 +104,31 @@ class Merging(Rewiring):
                 args = args[:1]
             elif self.is_concerned(old):
                 args, kwargs = inputs_first(args, kwargs)
-                kept = self.kept[old]
-                domains.update(id(each) for each, keep in zip(flat(args[0]), kept, strict=True) if not keep)
-                args = (only(args[0], kept), *args[1:])
-            used.update(id(each) for each in flat((args, kwargs)))
-            return new(*args, **kwargs)
+                domains.update(id(each) for each, tells in zip(flat(args[0]), self.tells[old], strict=True) if tells)
+                args = (only(args[0], self.kept[old]), *args[1:])
+            taken = [id(each) for each in flat((args, kwargs)) if is_symbolic(each)]
+            used.update(taken)
+            outputs = new(*args, **kwargs)
+            if len(taken) == 1 and not getattr(new, "weights", None):
+                origin.update((id(each), taken[0]) for each in flat(outputs))
+            return outputs
 
         outputs = self.called_again(plain, tensors, call)
         used.update(id(each) for each in flat(outputs))
+        told = set(domains)
+        while not told.issuperset(further := {origin[each] for each in told if each in origin}):
+            told |= further
+        self.tells[model] = [id(each) in told for each in flat(tensors)]
         self.kept[model] = [id(each) not in domains or id(each) in used for each in flat(tensors)]
         return self.finished(model, only(tensors, self.kept[model]), outputs)
 
     def refuse_another(self, layer, domain):
-        if isinstance(domain, int) and domain != self.domain:
+        fixed = [] if is_symbolic(domain) else np.unique(keras.ops.convert_to_numpy(domain)).tolist()
+        if any(each != self.domain for each in fixed):
+            there = ", ".join(map(str, fixed))
             raise ValueError(
-                f"The layer {layer.name!r} is called with domain={domain}, which is fixed. Received: "
-                f"domain={self.domain}. Pass domain={domain}, or make the domain an input of the model."
+                f"The layer {layer.name!r} is called with domain={there}, which is fixed. Received: "
+                f"domain={self.domain}. Pass domain={there}, or make the domain an input of the model."
             )
 
 
@@ -140,6 +151,10 @@ def inputs_first(args, kwargs):
         return args, dict(kwargs)
     name, *_ = kwargs
     return (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
+
+
+def is_symbolic(value) -> bool:
+    return isinstance(value, keras.KerasTensor)
 
 
 def flat(structure) -> list:

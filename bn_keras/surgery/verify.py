@@ -38,7 +38,16 @@ class Example:
         return keras.tree.flatten(model(*self.args, **self.kwargs, **training))
 
 
-def compared(model, copy, adapted: typing.Callable[[Example], Example] = lambda example: example) -> Verified:
+def unchanged(example: Example) -> Example:
+    return example
+
+
+def compared(
+    model,
+    copy,
+    adapted: typing.Callable[[Example], Example] = unchanged,
+    prepared: typing.Callable[[Example], Example] = unchanged,
+) -> Verified:
     """Compares the outputs of a model and its copy in inference.
 
     Both keep their state, seeds of random numbers too.
@@ -46,6 +55,7 @@ def compared(model, copy, adapted: typing.Callable[[Example], Example] = lambda 
     Args:
         model, copy: The models.
         adapted: Turns an example of the model into one of a copy that has other inputs.
+        prepared: Gives an example of the model the values that the comparison is about.
 
     Returns:
         A `Verified`; without a difference, and with the reason, where no inputs can be made up, where the model draws
@@ -55,7 +65,7 @@ def compared(model, copy, adapted: typing.Callable[[Example], Example] = lambda 
         ValueError: If the outputs differ by more than the tolerance, or the copy cannot be called.
     """
     with state_kept(model), state_kept(copy):
-        example, expected, why = first_that_runs(model)
+        example, expected, why = first_that_runs(model, prepared)
         if example is None:
             return Verified(None, why)
         try:
@@ -91,10 +101,10 @@ ADVICE = (
 )
 
 
-def first_that_runs(model):
+def first_that_runs(model, prepared=unchanged):
     """`(example, outputs, "")` of made-up inputs that a model takes, or `(None, None, why)`."""
     why = "the model does not tell the shapes of its inputs"
-    for example in examples_for(model):
+    for example in map(prepared, examples_for(model)):
         try:
             return example, outputs_of(model, example), ""
         except Exception as error:

@@ -184,3 +184,25 @@ def test_a_condition_of_another_dtype_is_refused(classes, dtype, words):
     layer = ConditionalNorm(RMSNorm(), classes)
     with pytest.raises(TypeError, match=words):
         layer([tf.ones((2, 4)), tf.ones((2, 1), dtype)])
+
+
+def test_a_tensor_in_the_place_of_the_list_is_refused_however_many_rows_it_has(random):
+    layer = randomized(ConditionalNorm("instance"), [(2, 4, 3), (2, 3)], random)
+    with pytest.raises(ValueError, match=r"`layer\(\[x, condition\]\)`.*shape \(2, 5, 4, 3\)"):
+        layer(tf.ones((2, 5, 4, 3)))
+    with pytest.raises(ValueError, match="a row for each of the 1 examples"):
+        layer([tf.ones((1, 4, 3)), tf.ones((4, 3))])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int64"])
+def test_classes_of_any_int_dtype(random, dtype):
+    layer = randomized(ConditionalNorm("instance", classes=300), [(2, 4, 3), (2,)], random)
+    x = tf.constant(random.normal(size=(2, 4, 3)), tf.float32)
+    close(layer([x, tf.constant([1, 120], dtype)]), layer([x, tf.constant([1, 120])]), 1e-6)
+
+
+def test_the_two_kernels_start_with_different_numbers():
+    """An initializer without a seed draws the same in every call."""
+    layer = ConditionalNorm("instance", kernel_initializer="glorot_uniform")
+    layer.build([(None, 4, 3), (None, 5)])
+    assert np.abs(layer.gamma_kernel - layer.beta_kernel).max() > 0.1

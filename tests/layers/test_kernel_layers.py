@@ -173,3 +173,16 @@ def test_what_is_refused_when_it_is_built_or_called():
     wrapper.layer.enable_lora(2)
     with pytest.raises(ValueError, match="has LoRA weights"):
         wrapper(tf.ones((2, 4)))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("within", [lambda wrapper: wrapper, lambda wrapper: keras.Sequential([wrapper])])
+def test_v_is_read_as_it_is_stored(random, policy, within):
+    """Its mean is 1000 deviations, which half precision would lose."""
+    wrapper = WeightStandardization(layers.Dense(4, dtype=policy))
+    wrapper.build((None, 64))
+    wrapper.layer.kernel.assign(1 + 1e-3 * random.normal(size=(64, 4)))
+    x = tf.cast(random.normal(size=(8, 64)), wrapper.compute_dtype)
+    kernel = reference.weight_standardization(np.float64(wrapper.layer.kernel.numpy()), 1.0, (0,), 1e-6, False)
+    found, expected = np.float64(within(wrapper)(x)), np.float64(x) @ kernel
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())

@@ -131,10 +131,23 @@ def test_inputs_that_something_else_uses_stay(random):
     x, domain = keras.Input((3,), name="x"), keras.Input((), dtype="int32", name="which")
     y = layers.Concatenate()([DomainBatchNorm(2)(x, domain=domain), layers.Embedding(2, 3)(domain)])
     model = randomized(keras.Model([x, domain], y), random)
-    merged = merge_domains(model, 1, report=None)
-    assert [tensor.name for tensor in merged.inputs] == ["x", "which"]
-    values = [random.normal(size=(4, 3)).astype(np.float32), np.ones(4, np.int32)]
-    close(merged(values), model(values), 1e-6)
+    for chosen in (0, 1):
+        merged = merge_domains(model, chosen, report=None)
+        assert surgery.report(merged).verified
+        assert [tensor.name for tensor in merged.inputs] == ["x", "which"]
+        values = [random.normal(size=(4, 3)).astype(np.float32), np.full(4, chosen, np.int32)]
+        close(merged(values), model(values), 1e-6)
+
+
+def test_a_domain_that_comes_through_layers(random):
+    x, domain = keras.Input((3,), name="x"), keras.Input((1,), name="which")
+    which = keras.ops.cast(layers.Reshape(())(domain), "int32")
+    model = randomized(keras.Model([x, domain], DomainBatchNorm(2)(x, domain=which)), random)
+    for chosen in (0, 1):
+        merged = merge_domains(model, chosen, report=None)
+        assert surgery.report(merged).verified
+        values = [random.normal(size=(4, 3)).astype(np.float32), np.full((4, 1), chosen, np.float32)]
+        close(merged(values), model(values), 1e-6)
 
 
 def test_other_surgery_on_domains(random):
@@ -152,6 +165,7 @@ def test_what_is_refused(random):
     split = split_domains(model, 2, report=None)
     inputs = keras.Input((3,))
     fixed = keras.Model(inputs, DomainBatchNorm(2, name="fixed")(inputs, domain=0))
+    constant = keras.Model(inputs, DomainBatchNorm(2, name="constant")(inputs, domain=np.int64(0)))
     code = keras.Sequential([Block()])
     code.build((None, 3))
 
@@ -169,6 +183,7 @@ def test_what_is_refused(random):
         (lambda: merge_domains(model, 0), "finds no DomainBatchNorm"),
         (lambda: merge_domains(split, 2), r"`domain` must be in \[0, 1\]"),
         (lambda: merge_domains(fixed, 1), "'fixed' is called with domain=0, which is fixed"),
+        (lambda: merge_domains(constant, 1, verify=False), "'constant' is called with domain=0, which is fixed"),
     ]:
         with pytest.raises(ValueError, match=words):
             call()
