@@ -54,7 +54,7 @@ def called_with(layer: keras.layers.Layer, values: dict[str, tf.Tensor], inputs:
         return layer(inputs)
 
 
-class AsStored(LAYERS.Layer):
+class AsStored(keras.layers.Layer):
     """Calls a function that reads variables, which have the dtype that they are stored in.
 
     Keras casts the variables of the outermost layer of a call to its compute dtype, even with `autocast=False`. Within
