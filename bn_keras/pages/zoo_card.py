@@ -110,8 +110,8 @@ def earlier_text(comparison: Comparison, earlier: dict | None) -> str:
     columns = ("arm", "rates of both arms", "earlier", "earlier, target − 1 standard error", "this protocol")
     tried = report.value_text(recipe["learning_rates"])
     return f"""An earlier protocol tuned the learning rate alone, on the test images, and took the crossing of the mean
-curve (rates {tried}; {len(recipe["seeds"])} seeds; {recipe["steps"]:,} steps; width
-{recipe["width"]:g}; batch {recipe["batch_size"]}):
+curve (rates {tried}; {len(recipe["seeds"])} seeds; {recipe["steps"]:,} steps; width {recipe["width"]:g}; batch
+{recipe["batch_size"]}; images of {recipe["image_size"]}×{recipe["image_size"]}):
 
 {table(columns, rows)}
 
