@@ -17,6 +17,7 @@ from bn_keras.surgery.tree import layers_of, slots
 from bn_keras.surgery.verify import Example, compared
 
 BATCH_NORMS = (BatchNorm, SyncBatchNorm, keras.layers.BatchNormalization)
+SETTINGS = {"name", "dtype", "trainable", "activity_regularizer"}  # of every layer
 # Arguments of batch norm that `DomainBatchNorm` has not; what they are where they change nothing.
 WITHOUT = {"renorm": False, "virtual_batch_size": None, "group_size": None, "accumulation_steps": None, "fused": None}
 
@@ -201,7 +202,7 @@ def refuse_nothing(function, model, plan, rows, what):
 
 def split_change(layer, domains, shared_affine) -> Change:
     config = biased(layer, layer.get_config())
-    arguments = {each.name for each in DomainBatchNorm.arguments} | {"name", "dtype", "trainable"}
+    arguments = {each.name for each in DomainBatchNorm.arguments} | SETTINGS
     config = {name: value for name, value in config.items() if name in arguments}
     config |= {"domains": domains, "shared_affine": shared_affine}
     shared = {"gamma", "beta"} if shared_affine else set()

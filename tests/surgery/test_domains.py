@@ -190,3 +190,10 @@ def test_what_is_refused(random):
     with pytest.raises(TypeError, match="`domain` must be an int"):
         merge_domains(split, "a")
     assert merge_domains(fixed, 0, report=None).input_shape == (None, 3)
+
+
+def test_an_activity_regularizer_stays(random):
+    norm = BatchNorm(name="norm", activity_regularizer="l2")
+    split = split_domains(randomized(keras.Sequential([keras.Input((3,)), norm]), random), 2, report=None)
+    assert split.get_layer("norm").activity_regularizer is not None
+    assert merge_domains(split, 1, report=None).get_layer("norm").activity_regularizer is not None
