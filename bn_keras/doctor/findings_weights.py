@@ -12,7 +12,7 @@ from bn_keras.doctor.gaps import numbers_of
 from bn_keras.doctor.measuring import measure, norms_of
 from bn_keras.doctor.standing import is_lower
 from bn_keras.surgery.tree import layers_of
-from bn_keras.surgery.weight_decay import NORMALIZATIONS, decayed
+from bn_keras.surgery.weight_decay import decayed, scales_and_offsets
 
 DEAD = 1e-3  # of the typical |γ|: what the channel still says is below a thousandth of the others
 DEAD_SHARE = 0.5  # fewer dead channels are common in trained networks, and harmless
@@ -80,10 +80,8 @@ def reset(case: Case, kind: str, channels: dict) -> Repair | None:
 def weight_decay_on_scales(case: Case) -> list[Finding]:
     """γ and β under weight decay, which changes what the network computes; that of a kernel before does not."""
     optimizer: typing.Any = getattr(case.model, "optimizer", None)
-    norms = [layer for layer in layers_of(case.model) if isinstance(layer, NORMALIZATIONS)]
-    weights = [weight for layer in norms for weight in layer.trainable_weights]
-    pulled = {id(weight) for weight in decayed(optimizer, weights)}
-    names = tuple(layer.name for layer in norms if any(id(each) in pulled for each in layer.trainable_weights))
+    weights = {layer: scales_and_offsets(layer) for layer in layers_of(case.model)}
+    names = tuple(layer.name for layer, own in weights.items() if decayed(optimizer, own))
     if not names:
         return []
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -91,8 +89,8 @@ def weight_decay_on_scales(case: Case) -> list[Finding]:
     number = 1 - (1 - per_step) ** 1000
     repair = excluded(case, inner) if number > NOTABLE_DECAY else None  # training costs more than a note is worth
     sentence = (
-        f"Weight decay reaches γ and β of {len(names)} normalization layers, and takes {number:.1%} of them in 1,000 "
-        "steps at the present learning rate."
+        f"Weight decay reaches scales and offsets of {len(names)} normalization layers, and takes {number:.1%} of them "
+        "in 1,000 steps at the present learning rate."
     )
     severity: Severity = "warning" if number > NOTABLE_DECAY else "note"
     return [Finding("weight_decay_on_scales", severity, names, number, sentence, repair)]

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bn_keras import BatchNorm, doctor
-from bn_keras.doctor import examine
+from bn_keras import BatchNorm, WeightNorm, doctor
+from bn_keras.doctor import examine, repairs
 from bn_keras.doctor.criterion import Criterion
 from bn_keras.doctor.data import Batch, batches_of
+from bn_keras.doctor.examine import case_of
+from bn_keras.doctor.findings_weights import dead_scale, weight_decay_on_scales
 from bn_keras.doctor.gaps import MEAN_GAP, gap_of
-from bn_keras.doctor.measuring import measure
+from bn_keras.doctor.measuring import Pass, measure, output_change
+from bn_keras.surgery import exclude_from_weight_decay
+from bn_keras.surgery.weight_decay import decayed
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +143,11 @@ def test_the_loss_that_labels_ask_for(output, labels, name):
 def test_a_wrong_severity_is_refused():
     with pytest.raises(ValueError, match="`severity` must be one of"):
         doctor.Finding("name", "fatal", (), 1.0, "sentence")
+
+
+def test_weight_decay_of_the_scales_of_kernels_is_found(inputs):
+    model = keras.Sequential([keras.Input((4,)), WeightNorm(keras.layers.Dense(4), name="weight"), BatchNorm(name="n")])
+    others = keras.Sequential(model.layers[1:])
+    model.compile(exclude_from_weight_decay(keras.optimizers.AdamW(weight_decay=1e-4), others))
+    (finding,) = weight_decay_on_scales(case_of(model, batches_of(inputs, 32, 1)))
+    assert finding.layers == ("weight",)
