@@ -3,6 +3,7 @@
 import functools
 import typing
 
+import keras
 import numpy as np
 
 from bn_keras.doctor import repairs
@@ -27,6 +28,25 @@ def dead_scale(case: Case) -> list[Finding]:
     shares = {layer: float(np.mean(each)) for layer, each in dead.items() if each.any()}
     if not shares or not case.looks_trained():
         return []  # residual blocks start with γ = 0
+    start = [layer for layer in shares if starts_at_zero(layer) and not case.steps()]
+    shares = {layer: share for layer, share in shares.items() if layer not in start}
+    return [*of_the_start(start), *of_dead(case, dead, shares)]
+
+
+def of_the_start(layers: list) -> list[Finding]:
+    """The layers of residual blocks that are new in a model with trained weights."""
+    if not layers:
+        return []
+    sentence = (
+        f"Each scale γ of {layers[0].name!r} is 0, as `gamma_initializer` starts it, and the optimizer has taken no "
+        "step: the layer says β until training moves γ."
+    )
+    return [Finding("dead_scale", "note", tuple(layer.name for layer in layers), 1.0, sentence)]
+
+
+def of_dead(case: Case, dead: dict, shares: dict) -> list[Finding]:
+    if not shares:
+        return []
     worst = sorted(shares, key=lambda layer: shares[layer], reverse=True)
     number = shares[worst[0]]
     repair = reset(case, "dead", {layer: dead[layer] for layer in worst})
@@ -54,6 +74,11 @@ def exploding_scale(case: Case) -> list[Finding]:
     names = tuple(layer.name for layer in worst)
     advice = "" if repair else "Lower the learning rate, or clip gradients."
     return [Finding("exploding_scale", "error" if repair else "warning", names, number, sentence, repair, advice)]
+
+
+def starts_at_zero(layer) -> bool:
+    """Whether γ is 0, and the initializer says so."""
+    return isinstance(layer.gamma_initializer, keras.initializers.Zeros) and not numbers_of(layer.gamma).any()
 
 
 def gamma_below(layer) -> np.ndarray:

@@ -145,6 +145,20 @@ def test_a_wrong_severity_is_refused():
         doctor.Finding("name", "fatal", (), 1.0, "sentence")
 
 
+def test_scales_that_start_at_zero_are_dead_after_training_alone(inputs):
+    norms = [BatchNorm(name="first"), BatchNorm(gamma_initializer="zeros", name="last")]
+    model = keras.Sequential([keras.Input((4,)), *norms])
+    model.get_layer("first").gamma.assign([1.0, 2.0, 0.5, 3.0])  # a pretrained layer
+    model.compile("sgd", "mse")
+    batches = batches_of(inputs, 32, 1)
+    (finding,) = dead_scale(case_of(model, batches))
+    assert (finding.severity, finding.layers) == ("note", ("last",))
+    assert "starts" in finding.sentence
+    model.optimizer.iterations.assign(1)
+    (finding,) = dead_scale(case_of(model, batches))
+    assert (finding.severity, finding.layers) == ("error", ("last",))
+
+
 def test_weight_decay_of_the_scales_of_kernels_is_found(inputs):
     model = keras.Sequential([keras.Input((4,)), WeightNorm(keras.layers.Dense(4), name="weight"), BatchNorm(name="n")])
     others = keras.Sequential(model.layers[1:])
