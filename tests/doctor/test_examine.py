@@ -159,6 +159,17 @@ def test_scales_that_start_at_zero_are_dead_after_training_alone(inputs):
     assert (finding.severity, finding.layers) == ("error", ("last",))
 
 
+def test_copies_train_with_the_exclusions_of_the_optimizer(monkeypatch, inputs):
+    model = keras.Sequential([keras.Input((4,)), BatchNorm(name="norm"), keras.layers.Dense(2, name="head")])
+    optimizer = keras.optimizers.AdamW(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_list=[model.get_layer("head").kernel], var_names=["beta"])
+    model.compile(optimizer, "mse")
+    monkeypatch.setattr(repairs, "DECAY_STEPS", 1)
+    for exclude, expected in [(False, ["gamma", "bias"]), (True, ["bias"])]:
+        copy = repairs.trained(model, batches_of((inputs, inputs[:, :2]), 32, 1), optimizer, exclude)
+        assert [each.name for each in decayed(copy.optimizer, copy.trainable_variables)] == expected
+
+
 def test_weight_decay_of_the_scales_of_kernels_is_found(inputs):
     model = keras.Sequential([keras.Input((4,)), WeightNorm(keras.layers.Dense(4), name="weight"), BatchNorm(name="n")])
     others = keras.Sequential(model.layers[1:])
