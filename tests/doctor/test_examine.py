@@ -159,6 +159,29 @@ def test_scales_that_start_at_zero_are_dead_after_training_alone(inputs):
     assert (finding.severity, finding.layers) == ("error", ("last",))
 
 
+@pytest.mark.parametrize(
+    ("shapes", "values"),
+    [
+        ([(4, 3), (2, 3)], 3),
+        ([(4, 5, 3), (2, 5, 3)], 15),
+        ([(4, 5, 3), (2, 7, 3)], 3),
+        ([(4, 5), (2, 6)], 1),
+        ([(), ()], 1),
+    ],
+)
+def test_the_output_change_is_the_equation(random, shapes, values):
+    """Whatever varies from batch to batch: `values` have a mean each."""
+    passes = [Pass(outputs=[[random.normal(9, 1, shape).astype("float32")] for shape in shapes]) for _ in range(2)]
+    old, new = (np.concatenate([each[0].reshape(-1, values) for each in one.outputs]).astype(float) for one in passes)
+    expected = np.sqrt(np.mean((new - old) ** 2)) / np.sqrt(np.mean((old - old.mean(0)) ** 2))
+    assert output_change(*passes) == [pytest.approx(expected, rel=1e-9)]
+
+
+def test_outputs_take_no_more_memory_than_the_model_gives(stale, inputs):
+    found = measure(stale, batches_of(inputs, 32, 2), "inference")
+    assert {each.dtype for batch in found.outputs for each in batch} == {np.dtype(np.float32)}
+
+
 def test_copies_train_with_the_exclusions_of_the_optimizer(monkeypatch, inputs):
     model = keras.Sequential([keras.Input((4,)), BatchNorm(name="norm"), keras.layers.Dense(2, name="head")])
     optimizer = keras.optimizers.AdamW(weight_decay=0.1)
