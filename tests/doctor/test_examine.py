@@ -145,6 +145,16 @@ def test_a_wrong_severity_is_refused():
         doctor.Finding("name", "fatal", (), 1.0, "sentence")
 
 
+def test_a_list_of_arrays_is_no_list_of_batches(stale, inputs):
+    with pytest.raises(ValueError, match=r"`data` is a list of 2 arrays.*has one input.*iter\("):
+        examine(stale, [inputs[:32], inputs[32:64]])
+    monitor = doctor.NormalizationMonitor([inputs[:32], inputs[32:64]])
+    monitor.set_model(stale)
+    with pytest.raises(ValueError, match="has one input"):
+        monitor.on_train_begin()
+    assert [batch.size for batch in batches_of(iter([inputs[:32], inputs[32:64]]), 32, 9)] == [32, 32]
+
+
 def test_scales_that_start_at_zero_are_dead_after_training_alone(inputs):
     norms = [BatchNorm(name="first"), BatchNorm(gamma_initializer="zeros", name="last")]
     model = keras.Sequential([keras.Input((4,)), *norms])
