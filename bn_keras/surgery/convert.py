@@ -206,8 +206,9 @@ def replace(
         model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
             layers again from their configs, as for a `.keras` file.
         kinds: Dict from a class of layers to its replacement. A key does not match derived classes. A replacement is a
-            class or a function. `replace` makes a class with the arguments that it shares with the old layer, except
-            initializers and the arguments that define the class, such as `synchronized`. A function gets the old layer
+            class or a function. `replace` makes a class with the arguments that it shares with the old layer, the
+            activity regularizer among them, except initializers and the arguments that define the class, such as
+            `synchronized`. A function gets the old layer
             and returns the new one.
         verify: Bool, whether to compare the outputs of the model and of a copy without replacements. Defaults to
             `True`.
@@ -255,15 +256,16 @@ OF_THE_CLASS = {"synchronized"}
 
 
 def replacement(layer, new):
-    old = layer.get_config()
+    old, kept = layer.get_config(), {"name", "dtype", "trainable"}
     if isinstance(new, type):
         taken = {name: old[name] for name in arguments_of(new) if name in old}
         new = new(**{k: v for k, v in taken.items() if not k.endswith("initializer") and k not in OF_THE_CLASS})
+        kept |= {"activity_regularizer"} & set(old)
     else:
         new = new(layer)
         if not isinstance(new, keras.layers.Layer):
             raise TypeError(f"Expected a layer in the place of {layer.name!r}. Received: {new!r}.")
-    return type(new).from_config(new.get_config() | {name: old[name] for name in ("name", "dtype", "trainable")})
+    return type(new).from_config(new.get_config() | {name: old[name] for name in kept})
 
 
 def arguments_of(kind) -> set[str]:

@@ -325,3 +325,9 @@ def test_domains_are_synchronized_as_batch_norm_is(random):
     local = to_local(sync, report=None)
     assert not local.get_layer("norm").synchronized
     assert report(local).rows[0].why == "to DomainBatchNorm(synchronized=False)"
+
+
+def test_a_replacement_keeps_the_activity_regularizer():
+    model = keras.Sequential([keras.Input((6,)), BatchNorm(activity_regularizer="l2", name="norm")])
+    new = replace(model, {BatchNorm: LayerNorm}, report=None).get_layer("norm")
+    assert new.activity_regularizer.get_config() == model.get_layer("norm").activity_regularizer.get_config()
