@@ -90,10 +90,14 @@ class Case:
             )
         return functools.reduce(lambda model, make: make(model, self.batches), made, self.model)
 
+    def steps(self) -> int:
+        """The number of steps that the optimizer of the model has taken; 0 without an optimizer."""
+        optimizer = getattr(self.model, "optimizer", None)
+        return 0 if optimizer is None else int(optimizer.iterations)
+
     def looks_trained(self) -> bool:
         """Whether any scale or offset has moved from where it starts, or the optimizer has taken a step."""
-        optimizer = getattr(self.model, "optimizer", None)
-        if optimizer is not None and int(optimizer.iterations) > 0:
+        if self.steps():
             return True
         return any(has_moved(layer) for layer in norms_of(self.model)) or any(
             variable.name == "bias" and bool((variable.numpy() != 0).any()) for variable in self.model.trainable_weights

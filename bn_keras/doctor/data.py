@@ -54,6 +54,21 @@ def batches_of(data, batch_size: int, steps: int) -> list[Batch]:
     return found
 
 
+def refuse_list_for_one_input(model, data) -> None:
+    """Refuses a list of several arrays, which are several inputs, for a model that is known to have one input.
+
+    Raises:
+        ValueError: With the ways to pass batches.
+    """
+    inputs = getattr(model, "inputs", None)
+    if isinstance(data, list) and len(data) > 1 and all(map(is_array, data)) and inputs and len(inputs) == 1:
+        raise ValueError(
+            f"`data` is a list of {len(data)} arrays, which stands for {len(data)} inputs of each example. The model "
+            f"{model.name!r} has one input. Of one array of examples pass np.concatenate(data); of batches pass "
+            "iter(data)."
+        )
+
+
 def as_array(part):
     """A list of numbers as an array: labels often are one."""
     return np.asarray(part) if isinstance(part, list) and all(map(np.isscalar, part)) else part

@@ -7,7 +7,7 @@ import keras
 from bn_keras.doctor import findings_batch, findings_statistics, findings_weights, findings_wiring
 from bn_keras.doctor.case import Case
 from bn_keras.doctor.criterion import Criterion
-from bn_keras.doctor.data import Batch, batches_of
+from bn_keras.doctor.data import Batch, batches_of, refuse_list_for_one_input
 from bn_keras.doctor.examination import SEVERITIES, Examination
 from bn_keras.doctor.gaps import gap_of
 from bn_keras.doctor.measuring import norms_of, of_domains
@@ -56,7 +56,8 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
         model: Keras model that has been built: functional, Sequential or subclassed, with layers of bn_keras or Keras.
         data: Array of inputs; pair `(inputs, labels)` of arrays; dict or list of arrays for several inputs; or
             batches: a `tf.data.Dataset`, a `keras.utils.PyDataset` or another iterable of `x`, `(x, y)` or
-            `(x, y, sample_weight)`. Arrays are shuffled. Pass batches to examine the batches of the training.
+            `(x, y, sample_weight)`. Arrays are shuffled. Pass batches to examine the batches of the training. A list of
+            arrays is refused for a model with one input: pass its batches as `iter([…])`.
         batch_size: Int ≥ 1, the number of examples in a batch that is cut from arrays. Defaults to `32`.
         steps: Int ≥ 1, the number of batches to read. They stay in memory. Defaults to `16`.
 
@@ -81,6 +82,7 @@ def examine(model: keras.Model, data: typing.Any, *, batch_size: int = 32, steps
     >>> repaired = examination.repaired()
     """
     check_model(model)
+    refuse_list_for_one_input(model, data)
     batches = batches_of(data, batch_size, steps)
     if not norms_of(model):
         why = f"The model has no batch norm; {len(batches)} batches were not read."

@@ -3,6 +3,7 @@
 import functools
 import typing
 
+import keras
 import numpy as np
 
 from bn_keras.doctor import repairs
@@ -12,7 +13,7 @@ from bn_keras.doctor.gaps import numbers_of
 from bn_keras.doctor.measuring import measure, norms_of
 from bn_keras.doctor.standing import is_lower
 from bn_keras.surgery.tree import layers_of
-from bn_keras.surgery.weight_decay import NORMALIZATIONS, decayed
+from bn_keras.surgery.weight_decay import decayed, scales_and_offsets
 
 DEAD = 1e-3  # of the typical |γ|: what the channel still says is below a thousandth of the others
 DEAD_SHARE = 0.5  # fewer dead channels are common in trained networks, and harmless
@@ -27,6 +28,25 @@ def dead_scale(case: Case) -> list[Finding]:
     shares = {layer: float(np.mean(each)) for layer, each in dead.items() if each.any()}
     if not shares or not case.looks_trained():
         return []  # residual blocks start with γ = 0
+    start = [layer for layer in shares if starts_at_zero(layer) and not case.steps()]
+    shares = {layer: share for layer, share in shares.items() if layer not in start}
+    return [*of_the_start(start), *of_dead(case, dead, shares)]
+
+
+def of_the_start(layers: list) -> list[Finding]:
+    """The layers of residual blocks that are new in a model with trained weights."""
+    if not layers:
+        return []
+    sentence = (
+        f"Each scale γ of {layers[0].name!r} is 0, as `gamma_initializer` starts it, and the optimizer has taken no "
+        "step: the layer says β until training moves γ."
+    )
+    return [Finding("dead_scale", "note", tuple(layer.name for layer in layers), 1.0, sentence)]
+
+
+def of_dead(case: Case, dead: dict, shares: dict) -> list[Finding]:
+    if not shares:
+        return []
     worst = sorted(shares, key=lambda layer: shares[layer], reverse=True)
     number = shares[worst[0]]
     repair = reset(case, "dead", {layer: dead[layer] for layer in worst})
@@ -56,6 +76,11 @@ def exploding_scale(case: Case) -> list[Finding]:
     return [Finding("exploding_scale", "error" if repair else "warning", names, number, sentence, repair, advice)]
 
 
+def starts_at_zero(layer) -> bool:
+    """Whether γ is 0, and the initializer says so."""
+    return isinstance(layer.gamma_initializer, keras.initializers.Zeros) and not numbers_of(layer.gamma).any()
+
+
 def gamma_below(layer) -> np.ndarray:
     gamma = np.abs(numbers_of(layer.gamma))
     return gamma <= DEAD * typical_of(gamma)
@@ -80,10 +105,8 @@ def reset(case: Case, kind: str, channels: dict) -> Repair | None:
 def weight_decay_on_scales(case: Case) -> list[Finding]:
     """γ and β under weight decay, which changes what the network computes; that of a kernel before does not."""
     optimizer: typing.Any = getattr(case.model, "optimizer", None)
-    norms = [layer for layer in layers_of(case.model) if isinstance(layer, NORMALIZATIONS)]
-    weights = [weight for layer in norms for weight in layer.trainable_weights]
-    pulled = {id(weight) for weight in decayed(optimizer, weights)}
-    names = tuple(layer.name for layer in norms if any(id(each) in pulled for each in layer.trainable_weights))
+    weights = {layer: scales_and_offsets(layer) for layer in layers_of(case.model)}
+    names = tuple(layer.name for layer, own in weights.items() if decayed(optimizer, own))
     if not names:
         return []
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -91,8 +114,8 @@ def weight_decay_on_scales(case: Case) -> list[Finding]:
     number = 1 - (1 - per_step) ** 1000
     repair = excluded(case, inner) if number > NOTABLE_DECAY else None  # training costs more than a note is worth
     sentence = (
-        f"Weight decay reaches γ and β of {len(names)} normalization layers, and takes {number:.1%} of them in 1,000 "
-        "steps at the present learning rate."
+        f"Weight decay reaches scales and offsets of {len(names)} normalization layers, and takes {number:.1%} of them "
+        "in 1,000 steps at the present learning rate."
     )
     severity: Severity = "warning" if number > NOTABLE_DECAY else "note"
     return [Finding("weight_decay_on_scales", severity, names, number, sentence, repair)]

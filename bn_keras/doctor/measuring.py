@@ -162,8 +162,9 @@ def together(layer, count, examples: int) -> float:
 
 
 def as_numpy(value) -> np.ndarray:
+    """An output in its own dtype, as all outputs of a pass stay in memory; NumPy has no arithmetic of bfloat16."""
     value = keras.ops.convert_to_numpy(value)
-    return value.astype(np.float64) if value.dtype.kind in "fV" else value
+    return value.astype(np.float32) if value.dtype.kind == "V" else value
 
 
 def output_change(before: Pass, after: Pass) -> list[float]:
@@ -173,24 +174,51 @@ def output_change(before: Pass, after: Pass) -> list[float]:
     """
     changes = []
     for i, first in enumerate(before.outputs[0]):
+        old, new = ([batch[i] for batch in each.outputs] for each in (before, after))
         if first.dtype.kind != "f":
-            pairs = zip(before.outputs, after.outputs, strict=True)
-            changes.append(float(np.mean([np.mean(old[i] != new[i]) for old, new in pairs])))
+            changes.append(float(np.mean([np.mean(one != other) for one, other in zip(old, new, strict=True)])))
             continue
-        old, new = (together_of([batch[i] for batch in each.outputs]) for each in (before, after))
         with np.errstate(invalid="ignore", over="ignore"):  # outputs may be NaN or infinity
-            spread = np.sqrt(np.mean((old - old.mean(axis=0)) ** 2))
-            size = np.sqrt(np.mean(old**2))
+            spread, size = deviation_and_size(old)
             unit = max(spread, 1e-6 * size, 1e-30)
-            changes.append(float(np.sqrt(np.mean((new - old) ** 2)) / unit))
+            pairs = zip(in_float64(old), in_float64(new), strict=True)
+            changes.append(root_of_mean_of((other - one for one, other in pairs), count_of_values(old)) / unit)
     return changes
 
 
-def together_of(outputs: list) -> np.ndarray:
-    """One output of all batches. Where lengths differ from batch to batch, all axes but the last merge."""
-    outputs = [np.atleast_1d(each) for each in outputs]
-    if len({each.shape[1:] for each in outputs}) > 1:
-        outputs = [each.reshape(-1, each.shape[-1]) for each in outputs]
-    if len({each.shape[1:] for each in outputs}) > 1:
-        outputs = [each.ravel() for each in outputs]
-    return np.concatenate(outputs)
+def deviation_and_size(outputs: list[np.ndarray]) -> tuple[float, float]:
+    """The standard deviation of an output over the examples of all batches, and its root mean square.
+
+    Where lengths differ from batch to batch, all axes but the last merge, and all axes where the last one differs too.
+    """
+    shape, count = shape_of_example(outputs), count_of_values(outputs)
+    rows = [each.reshape(-1, *shape) for each in outputs]
+    mean = sum(each.sum(axis=0, dtype=np.float64) for each in rows) / sum(map(len, rows))
+    return root_of_mean_of((each - mean for each in in_float64(rows)), count), root_of_mean_of(in_float64(rows), count)
+
+
+def shape_of_example(outputs: list[np.ndarray]) -> tuple[int, ...]:
+    """The part of the shape that all batches have in common, from the second axis or from the last one.
+
+    >>> shape_of_example([np.zeros((4, 5, 3)), np.zeros((2, 7, 3))])
+    (3,)
+    """
+    for start in (1, -1):
+        shapes = {each.shape[start:] for each in outputs}
+        if len(shapes) == 1:
+            return next(iter(shapes))
+    return ()
+
+
+def count_of_values(outputs: list[np.ndarray]) -> int:
+    return sum(each.size for each in outputs)
+
+
+def in_float64(outputs: list[np.ndarray]) -> typing.Iterator[np.ndarray]:
+    """One batch after the other in float64: together they would take a multiple of the memory."""
+    return (each.astype(np.float64) for each in outputs)
+
+
+def root_of_mean_of(values: typing.Iterable[np.ndarray], count: int) -> float:
+    """The root mean square of the values of several arrays."""
+    return float(np.sqrt(sum(np.sum(np.square(each)) for each in values) / count))

@@ -7,7 +7,7 @@ import typing
 import keras
 import tensorflow as tf
 
-from bn_keras.doctor.data import batches_of
+from bn_keras.doctor.data import batches_of, refuse_list_for_one_input
 from bn_keras.doctor.gaps import LayerGap, gap_of
 from bn_keras.doctor.measuring import measure, norms_of
 from bn_keras.layers.checks import checked_count
@@ -85,6 +85,7 @@ class NormalizationMonitor(keras.callbacks.Callback):
                 f"The model {self.model.name!r} has no batch norm that is built: there is nothing to monitor. Remove "
                 "NormalizationMonitor from `callbacks`, or build the model before `fit`."
             )
+        refuse_list_for_one_input(self.model, self.batches[0].x)
         self.history, self.epoch, self.step, self.begun = {}, 0, 0, 0
         if self.filename is not None and is_chief(self.strategy()):
             with open(self.filename, "w", newline="", encoding="utf-8") as file:

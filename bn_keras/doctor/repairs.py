@@ -10,10 +10,12 @@ from bn_keras.doctor.criterion import loss_weights_of
 from bn_keras.doctor.data import Batch
 from bn_keras.doctor.gaps import numbers_of
 from bn_keras.doctor.measuring import measure
+from bn_keras.surgery.account import in_the_order_of, own_variables
 from bn_keras.surgery.copying import Change
 from bn_keras.surgery.population import Population
 from bn_keras.surgery.rewrite import rewrite
 from bn_keras.surgery.tree import layers_of
+from bn_keras.surgery.weight_decay import decayed, exclude_too
 
 DECAY_STEPS = 60  # of training, to see what weight decay does: as long as a few passes over the data
 
@@ -94,8 +96,10 @@ def keep_mask(model, batches: list[Batch], dropping: set):
 
 def trained(model, batches: list[Batch], optimizer, exclude: bool):
     """A copy after some steps of training as the model is compiled, with or without weight decay on γ and β."""
-    copy = rewrite(model, {})[0]
-    optimizer = type(optimizer).from_config(optimizer.get_config() | {"learning_rate": float(optimizer.learning_rate)})
+    copy, copies, _ = rewrite(model, {})
+    config = optimizer.get_config() | {"learning_rate": float(optimizer.learning_rate)}
+    given, optimizer = optimizer, type(optimizer).from_config(config)
+    exclude_too(optimizer, excluded_in_copy(given, copies))  # a config does not keep what is excluded
     if exclude:
         surgery.exclude_from_weight_decay(optimizer, copy)
     copy.compile(optimizer, model.loss, loss_weights=loss_weights_of(model))
@@ -103,6 +107,22 @@ def trained(model, batches: list[Batch], optimizer, exclude: bool):
     for batch in steps:
         copy.train_on_batch(batch.x, batch.y, batch.weight)
     return copy
+
+
+def excluded_in_copy(optimizer, copies: dict) -> list:
+    """The variables of a copy of a model that the optimizer of the model does not decay.
+
+    Args:
+        optimizer: The optimizer of the model.
+        copies: The new layer by the old one.
+    """
+    found = []
+    for old, new in copies.items():
+        variables = own_variables(old)
+        reached = {id(each) for each in decayed(optimizer, variables)}
+        pairs = zip(variables, in_the_order_of(variables, own_variables(new)), strict=True)
+        found += [copy for variable, copy in pairs if id(variable) not in reached]
+    return found
 
 
 def address_of(model, layer) -> tuple[str, int]:

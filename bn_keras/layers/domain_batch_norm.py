@@ -82,7 +82,7 @@ class DomainBatchNorm(StatisticsLayer):
             example. In a functional model, pass an int to fix the domain or a `keras.Input((), dtype="int32")` to make
             it an input of the model. There is no default. A value that is out of range is an error where it is known,
             and in a training step on a CPU that XLA does not compile. Elsewhere the output of the example is NaN, and
-            the example counts in no statistics.
+            the example counts in no statistics. Another number of domains than of examples is an error, in a graph too.
         training: Bool or `None`, as in `BatchNorm`. Defaults to `None`.
         mask: Tensor or `None`, as in `BatchNorm`: elements whose mask is false do not count in the statistics. Defaults
             to `None`.
@@ -216,6 +216,7 @@ class DomainBatchNorm(StatisticsLayer):
         domain = self.checked_domain(domain, inputs)
         if not isinstance(domain, int):
             domain = ops.with_known_domains(tf.cast(domain, tf.int64), self.domains, learns)
+            domain = ops.one_per_example(domain, inputs)
         inputs, axes = self.prepared(inputs)
         settings = self.settings(axes)
         steps = tensor_or_none(self.steps) if learns else None

@@ -166,6 +166,23 @@ def with_known_domains(domain: tf.Tensor, domains: int, learns: bool) -> tf.Tens
         return tf.identity(domain)
 
 
+def one_per_example(domain: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """The domains, checked to be as many as the examples where the shapes of a graph do not show it.
+
+    Raises:
+        InvalidArgumentError: An error of TensorFlow, when the graph runs. The words are ours but under XLA, which drops
+            assertions.
+    """
+    if domain.shape.rank == 0 or (domain.shape[0] is not None and domain.shape[0] == x.shape[0]):
+        return domain
+    examples, domains = tf.shape(x)[0], tf.shape(domain)[0]
+    message = [
+        "`domain` must be a scalar, or one domain for each example. Received: domains:", domains, "examples:", examples
+    ]  # fmt: skip
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(domains, examples), message)]):
+        return tf.reshape(domain, [examples])
+
+
 def _step(x, domain, domains, scale, offset, state, settings, mask, kernel):
     y, moments = _normalize(x, domain, domains, scale, offset, state, settings, mask, kernel)
     return y, batch_norm.update(state, moments, settings)

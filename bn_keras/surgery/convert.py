@@ -33,12 +33,17 @@ KERAS_CLASS_OF = {ours: theirs for theirs, ours in OUR_CLASS_OF.items()} | {
     SyncBatchNorm: keras.layers.BatchNormalization,
     InstanceNorm: keras.layers.GroupNormalization,
 }
-# Layers without a counterpart in Keras, and the way out.
+# Layers without a counterpart, why, and the way out.
+WITHOUT_KERAS = "Keras has no counterpart of it; "
 WITHOUT_COUNTERPART = {
-    DecorrelatedBatchNorm: "replace(model, {DecorrelatedBatchNorm: BatchNorm}) swaps it",
-    ConditionalNorm: "the layer inside it is converted alone, so the model needs bn_keras to load",
-    DomainBatchNorm: "merge_domains(model, domain=…) fixes a domain, whose batch norm has one",
+    DecorrelatedBatchNorm: WITHOUT_KERAS + "replace(model, {DecorrelatedBatchNorm: BatchNorm}) swaps it",
+    ConditionalNorm: WITHOUT_KERAS + "the layer inside it is converted alone, so the model needs bn_keras to load",
+    DomainBatchNorm: WITHOUT_KERAS + "merge_domains(model, domain=…) fixes a domain, whose batch norm has one",
 }
+WITHOUT_SYNCHRONIZATION = (
+    "it has no synchronized form, and whitens by the batch of each replica; "
+    "replace(model, {DecorrelatedBatchNorm: SyncBatchNorm}) swaps it"
+)
 # What has no counterpart in Keras, and when a config asks for it.
 OURS_ALONE = {
     "momentum": lambda value: value is None,
@@ -117,15 +122,15 @@ def to_keras(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     >>> to_keras(model, report=None).get_layer("norm").synchronized
     True
     """
-    kinds = KERAS_CLASS_OF | dict.fromkeys(WITHOUT_COUNTERPART)
-    return convert("to_keras", model, kinds, kept_by_keras, strict, verify, report)
+    return convert("to_keras", model, KERAS_CLASS_OF | WITHOUT_COUNTERPART, kept_by_keras, strict, verify, report)
 
 
 def to_sync(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
     """Converts each `BatchNorm` to a `SyncBatchNorm`, in a copy of a model.
 
-    Outputs of inference are bit-equal. A layer that cannot be synchronized, such as one with `virtual_batch_size`,
-    stays as it is.
+    A `DomainBatchNorm` becomes synchronized too. Outputs of inference are bit-equal. A layer that cannot be
+    synchronized, such as one with `virtual_batch_size` or a `DecorrelatedBatchNorm`, stays as it is, and the report
+    names the layer and the reason.
 
     Args:
         Those of `from_keras`.
@@ -146,7 +151,12 @@ def to_sync(model: keras.Model, *, strict: bool = False, verify: bool = True, re
     check_model(model)
     refuse_keras(model, "to_sync")
     configured = lambda layer, config: config | {"synchronized": True}  # noqa: E731
-    return convert("to_sync", model, {BatchNorm: SyncBatchNorm}, configured, strict, verify, report)
+    kinds = {
+        BatchNorm: SyncBatchNorm,
+        DomainBatchNorm: DomainBatchNorm,
+        DecorrelatedBatchNorm: WITHOUT_SYNCHRONIZATION,
+    }
+    return convert("to_sync", model, kinds, configured, strict, verify, report)
 
 
 def to_local(model: keras.Model, *, strict: bool = False, verify: bool = True, report: ReportTo = print) -> keras.Model:
@@ -172,8 +182,9 @@ def to_local(model: keras.Model, *, strict: bool = False, verify: bool = True, r
     """
     check_model(model)
     refuse_keras(model, "to_local")
-    configured = lambda layer, config: config | {"synchronized": False, "group_size": None}  # noqa: E731
-    kinds = {SyncBatchNorm: BatchNorm, BatchNorm: BatchNorm}
+    local = {"synchronized": False, "group_size": None}
+    configured = lambda layer, config: config | {key: local[key] for key in local if key in config}  # noqa: E731
+    kinds = {SyncBatchNorm: BatchNorm, BatchNorm: BatchNorm, DomainBatchNorm: DomainBatchNorm}
     return convert("to_local", model, kinds, configured, strict, verify, report)
 
 
@@ -195,8 +206,9 @@ def replace(
         model: Keras model that has been built: functional, Sequential or subclassed. Keras must be able to make its
             layers again from their configs, as for a `.keras` file.
         kinds: Dict from a class of layers to its replacement. A key does not match derived classes. A replacement is a
-            class or a function. `replace` makes a class with the arguments that it shares with the old layer, except
-            initializers and the arguments that define the class, such as `synchronized`. A function gets the old layer
+            class or a function. `replace` makes a class with the arguments that it shares with the old layer, the
+            activity regularizer among them, except initializers and the arguments that define the class, such as
+            `synchronized`. A function gets the old layer
             and returns the new one.
         verify: Bool, whether to compare the outputs of the model and of a copy without replacements. Defaults to
             `True`.
@@ -244,15 +256,16 @@ OF_THE_CLASS = {"synchronized"}
 
 
 def replacement(layer, new):
-    old = layer.get_config()
+    old, kept = layer.get_config(), {"name", "dtype", "trainable"}
     if isinstance(new, type):
         taken = {name: old[name] for name in arguments_of(new) if name in old}
         new = new(**{k: v for k, v in taken.items() if not k.endswith("initializer") and k not in OF_THE_CLASS})
+        kept |= {"activity_regularizer"} & set(old)
     else:
         new = new(layer)
         if not isinstance(new, keras.layers.Layer):
             raise TypeError(f"Expected a layer in the place of {layer.name!r}. Received: {new!r}.")
-    return type(new).from_config(new.get_config() | {name: old[name] for name in ("name", "dtype", "trainable")})
+    return type(new).from_config(new.get_config() | {name: old[name] for name in kept})
 
 
 def arguments_of(kind) -> set[str]:
@@ -271,7 +284,10 @@ def arguments_of(kind) -> set[str]:
 
 
 def convert(function, model, kinds, configured, strict, verify, report) -> keras.Model:
-    """A copy of a model with layers of other classes, of the config that `configured(layer, config)` returns."""
+    """A copy of a model with layers of other classes, of the config that `configured(layer, config)` returns.
+
+    `kinds` has the new class by the old one, or the reason why a layer of the old one stays.
+    """
     check_model(model)
     plan, rows = {}, []
     for layer in layers_of(model):
@@ -283,7 +299,7 @@ def convert(function, model, kinds, configured, strict, verify, report) -> keras
                 continue
             plan[layer] = Change(functools.partial(type(new).from_config, new.get_config()))
             if type(new) is not type(layer) or new.get_config() != layer.get_config():
-                rows.append(Row(layer.name, type(layer).__name__, "converted", f"to {type(new).__name__}"))
+                rows.append(Row(layer.name, type(layer).__name__, "converted", f"to {described(new, layer)}"))
         elif derives_from_one(layer, kinds):
             why = f"its class derives from a normalization and may mean something else; {HOW_TO_REPLACE}"
             rows.append(Row(layer.name, type(layer).__name__, "kept", why))
@@ -296,9 +312,18 @@ HOW_TO_REPLACE = "say what it becomes with replace(model, {its class: …})"
 
 
 def converted(layer, kind, configured):
-    if kind is None:
-        raise ValueError(f"Keras has no counterpart of it; {WITHOUT_COUNTERPART[type(layer)]}")
+    if isinstance(kind, str):
+        raise ValueError(kind)
     return kind(**configured(layer, layer.get_config()))
+
+
+def described(new, old) -> str:
+    """The class of a new layer; where the old one has it too, with the arguments that differ."""
+    if type(new) is not type(old):
+        return type(new).__name__
+    config, before = new.get_config(), old.get_config()
+    differing = ", ".join(f"{name}={value!r}" for name, value in config.items() if value != before[name])
+    return f"{type(new).__name__}({differing})"
 
 
 def derives_from_one(layer, kinds) -> bool:

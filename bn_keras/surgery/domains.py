@@ -10,13 +10,14 @@ from bn_keras.layers import BatchNorm, DomainBatchNorm, SyncBatchNorm
 from bn_keras.layers.checks import checked_domains
 from bn_keras.surgery.convert import biased
 from bn_keras.surgery.copying import Change
-from bn_keras.surgery.reports import Report, ReportTo, Row, hand_over, refuse_kept
-from bn_keras.surgery.rewiring import DOMAIN, Merging, Splitting, flat, is_plain_graph, only, with_domain
+from bn_keras.surgery.reports import Report, ReportTo, Row, Verified, hand_over, refuse_kept
+from bn_keras.surgery.rewiring import DOMAIN, Merging, Splitting, flat, is_plain_graph, names_in, only, with_domain
 from bn_keras.surgery.rewrite import NOT_VERIFIED, check_model
 from bn_keras.surgery.tree import layers_of, slots
 from bn_keras.surgery.verify import Example, compared
 
 BATCH_NORMS = (BatchNorm, SyncBatchNorm, keras.layers.BatchNormalization)
+SETTINGS = {"name", "dtype", "trainable", "activity_regularizer"}  # of every layer
 # Arguments of batch norm that `DomainBatchNorm` has not; what they are where they change nothing.
 WITHOUT = {"renorm": False, "virtual_batch_size": None, "group_size": None, "accumulation_steps": None, "fused": None}
 
@@ -37,8 +38,9 @@ def split_domains(
     of shape `(batch,)` and dtype int32: the inputs become `[x, domain]`, or a dict gets the key `"domain"`.
 
     The copy is a functional model, also of a Sequential one. Functional and Sequential models inside it get the input
-    too. A batch norm that custom code calls stays as it is, because this code passes no domain, and so does one with an
-    option that `DomainBatchNorm` does not have. The report names the layer.
+    too, named `domain_1` and so on where they use the name `domain`. A batch norm that custom code calls stays as it
+    is, because this code passes no domain, and so does one with an option that `DomainBatchNorm` does not have. The
+    report names the layer.
 
     Args:
         model: Keras model that has been built, functional or Sequential, with `BatchNorm`, `SyncBatchNorm` or
@@ -54,8 +56,9 @@ def split_domains(
         A new functional model, not compiled. The original model does not change.
 
     Raises:
-        TypeError, ValueError: If `model` is not functional or Sequential, has an input of the name `domain`, or has no
-            batch norm that can be split; if `domains` is less than 2. For the other reasons, see `from_keras`.
+        TypeError, ValueError: If `model` is not functional or Sequential, has an input or a layer of the name `domain`,
+            or has no batch norm that can be split; if `domains` is less than 2. For the other reasons, see
+            `from_keras`.
 
     Example:
 
@@ -72,6 +75,12 @@ def split_domains(
         raise ValueError(
             f"The model {model.name!r} has an input named {DOMAIN!r}. Pass a model without it; a model that is split "
             "already has a domain per layer."
+        )
+    if DOMAIN in names_in(model):
+        what = "a layer named" if any(layer.name == DOMAIN for layer in model.layers) else "an input with the key"
+        raise ValueError(
+            f"The model {model.name!r} has {what} {DOMAIN!r}, which is the name of the new input. Give it another "
+            "name: build the model again, and take over the weights by model.set_weights(old.get_weights())."
         )
     plan, rows = {}, []
     by_code = called_by_code(model)
@@ -96,8 +105,9 @@ def merge_domains(
     """Turns each `DomainBatchNorm` into the `BatchNorm` of one domain, in a copy of a model without a `domain` input.
 
     The inverse of `split_domains`. Outputs are those of the model for this domain, up to rounding. The copy loses each
-    input that only tells a domain; if one input is left of a list, it stands for itself. An input that something else
-    uses too stays. The copy can be folded and exported like any model with batch norm.
+    input that reaches nothing but a domain, also through other layers; if one input is left of a list, it stands for
+    itself. An input that something else uses too stays. Outputs are not compared where the model computes the domain
+    otherwise than by reshaping or casting an input. The copy can be folded and exported like any model with batch norm.
 
     Args:
         model: Keras model that has been built, functional or Sequential, with `DomainBatchNorm` layers.
@@ -145,7 +155,10 @@ def merge_domains(
     merging = Merging(model, plan, domain)
     copy = merging.made()
     verified = NOT_VERIFIED
-    if verify:
+    pairs = zip(merging.kept[model], merging.tells[model], strict=True)
+    if verify and not all(keep or tells for keep, tells in pairs):
+        verified = Verified(None, "the model computes the domain from inputs that are no domains")
+    elif verify:
         adapted = functools.partial(without_dropped, merging.kept[model])
         prepared = functools.partial(with_domain_told, merging.tells[model], domain)
         verified = compared(model, copy, adapted, prepared)
@@ -201,7 +214,7 @@ def refuse_nothing(function, model, plan, rows, what):
 
 def split_change(layer, domains, shared_affine) -> Change:
     config = biased(layer, layer.get_config())
-    arguments = {each.name for each in DomainBatchNorm.arguments} | {"name", "dtype", "trainable"}
+    arguments = {each.name for each in DomainBatchNorm.arguments} | SETTINGS
     config = {name: value for name, value in config.items() if name in arguments}
     config |= {"domains": domains, "shared_affine": shared_affine}
     shared = {"gamma", "beta"} if shared_affine else set()

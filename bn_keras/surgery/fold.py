@@ -13,7 +13,7 @@ from bn_keras.surgery.reports import ReportTo, Row, refuse_kept
 from bn_keras.surgery.rewrite import check_model, operate
 from bn_keras.surgery.trace import Trace, names_an_output, traced
 from bn_keras.surgery.tree import layers_of
-from bn_keras.surgery.wrappers import Wrappers
+from bn_keras.surgery.wrappers import Wrappers, activity_regularizer_of
 
 BATCH_NORMS = (BatchNorm, keras.layers.BatchNormalization)
 FOLDABLE = {*BATCH_NORMS, SyncBatchNorm}
@@ -32,8 +32,8 @@ def fold(model: keras.Model, *, strict: bool = False, verify: bool = True, repor
     name, and two such maps in a row become one. The batch norm inside a `ConditionalNorm` is folded like any other, and
     γ(c) and β(c) stay.
 
-    A `WeightNorm` or `WeightStandardization` becomes the plain layer that it wraps, with the name of the wrapper and
-    the kernel that it computes with. A batch norm beside it folds into that kernel.
+    A `WeightNorm` or `WeightStandardization` becomes the plain layer that it wraps, with the name and the activity
+    regularizer of the wrapper and the kernel that it computes with. A batch norm beside it folds into that kernel.
 
     `fold` traces the model to see which layer feeds which, so it also folds layers that custom layers and subclassed
     models call. A model whose custom code calls different layers for different input shapes is folded for the shape
@@ -126,7 +126,7 @@ class Folding:
     def remade(self, layer):
         if isinstance(layer, BATCH_NORMS):
             return functools.partial(affine_like, layer)
-        return functools.partial(linear.with_bias, layer, self.wrappers.name_of(layer))
+        return functools.partial(linear.with_bias, layer, self.wrappers.settings_of(layer))
 
     def kind_of(self, layer) -> type | None:
         """The class of a linear layer; a batch norm that is mapped counts as `Affine`."""
@@ -228,12 +228,13 @@ class Folding:
         return "has another dtype" if layer.compute_dtype != norm.compute_dtype else None
 
     def remainder(self, norm):
-        """What is left of a batch norm that is folded: its activation, or its name where that names an output."""
-        config = norm.get_config()
-        settings = {"name": norm.name, "dtype": config["dtype"]}
+        """What is left of a batch norm that is folded: its activation, its activity regularizer, or its name where that
+        names an output."""
+        config, regularizer = norm.get_config(), activity_regularizer_of(norm)
+        settings = {"name": norm.name, "dtype": config["dtype"], **regularizer}
         if activation_of(norm) is not keras.activations.linear:
             return functools.partial(keras.layers.Activation, norm.activation, **settings)
-        if names_an_output(norm, self.model):
+        if regularizer or names_an_output(norm, self.model):
             return functools.partial(keras.layers.Identity, **settings)
         return None
 
@@ -257,4 +258,5 @@ def as_float64(variable) -> np.ndarray:
 
 def affine_like(norm) -> Affine:
     config = norm.get_config()
-    return Affine(norm.axis, activation_of(norm), name=norm.name, dtype=config["dtype"], trainable=norm.trainable)
+    settings = {"name": norm.name, "dtype": config["dtype"], "trainable": norm.trainable}
+    return Affine(norm.axis, activation_of(norm), **settings, **activity_regularizer_of(norm))

@@ -148,9 +148,9 @@ def bias_shape(layer) -> tuple[int, ...]:
     return (int(np.prod(layer.kernel.shape[-2:])),)
 
 
-def with_bias(layer, name: str | None = None):
-    """A layer like this one that has a bias, of another name if one is given."""
-    config = layer.get_config() | {"name": name or layer.name}
+def with_bias(layer, settings: dict[str, typing.Any] | None = None):
+    """A layer like this one that has a bias, with other entries of its config if `settings` has some."""
+    config = layer.get_config() | (settings or {})
     if isinstance(layer, layers.EinsumDense):
         _, kernel, output = einsum_labels(layer)
         config["bias_axes"] = "".join(label for label in output if label in kernel)

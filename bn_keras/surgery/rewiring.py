@@ -1,5 +1,7 @@
 """A copy of a functional model that takes other inputs: with a `domain`, or without the inputs that only tell one."""
 
+import itertools
+
 import keras
 import numpy as np
 
@@ -9,6 +11,19 @@ from bn_keras.surgery.copying import Copier
 from bn_keras.surgery.tree import is_graph, layers_of
 
 DOMAIN = "domain"
+# Layers and operations whose output is their input in another shape, order or dtype.
+KEEPING_VALUES = {
+    "Cast",
+    "ExpandDims",
+    "Flatten",
+    "GetItem",
+    "Identity",
+    "Permute",
+    "RepeatVector",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+}
 
 
 class Rewiring:
@@ -59,31 +74,41 @@ class Rewiring:
 
 
 class Splitting(Rewiring):
-    """Every model with a batch norm of the plan gets a `domain` as its last input."""
+    """Every model with a batch norm of the plan gets a `domain` as its last input.
+
+    Attributes:
+        names: By model, the name of its new input: a model inside the model may have used `domain` already.
+    """
+
+    def __init__(self, model, plan):
+        super().__init__(model, plan)
+        self.names = {}
 
     def rewired(self, model):
-        structure = structure_of(model)
-        plain = keras.Model(with_domain(structure, keras.Input((), dtype="int32", name=DOMAIN)), outputs_in(model))
+        structure, name = structure_of(model), free_name(model)
+        self.names[model] = name
+        domain = keras.Input((), dtype="int32", name=name)
+        plain = keras.Model(with_domain(structure, domain, name), outputs_in(model))
         tensors = keras.tree.map_structure(input_like, plain.input)
-        domain = keras.tree.flatten(tensors[DOMAIN] if isinstance(tensors, dict) else tensors)[-1]
+        domain = keras.tree.flatten(tensors[name] if isinstance(tensors, dict) else tensors)[-1]
 
         def call(old, new, args, kwargs):
             if old in self.plan:
                 return new(*args, **kwargs, domain=domain)
             if self.is_concerned(old):
                 args, kwargs = inputs_first(args, kwargs)
-                return new(with_domain(args[0], domain), *args[1:], **kwargs)
+                return new(with_domain(as_structure_of(old, args[0]), domain, self.names[old]), *args[1:], **kwargs)
             return new(*args, **kwargs)
 
         return self.finished(model, tensors, self.called_again(plain, tensors, call))
 
 
 class Merging(Rewiring):
-    """Every model with a layer of the plan loses the inputs that only tell a domain.
+    """Every model with a layer of the plan loses the inputs that reach nothing but a domain.
 
     Attributes:
         kept: By model, whether each of its inputs stays, in their flat order.
-        tells: By model, whether each of its inputs tells a domain, itself or through layers without weights.
+        tells: By model, whether the values of each of its inputs are domains, themselves or in another shape or dtype.
     """
 
     def __init__(self, model, plan, domain):
@@ -93,7 +118,7 @@ class Merging(Rewiring):
     def rewired(self, model):
         plain = keras.Model(structure_of(model), outputs_in(model))
         tensors = keras.tree.map_structure(input_like, plain.input)
-        domains, used, origin = set(), set(), {}
+        domains, lost, sources, same = set(), set(), {}, {}
 
         def call(old, new, args, kwargs):
             if old in self.plan:
@@ -101,25 +126,26 @@ class Merging(Rewiring):
                 given = args[1] if len(args) > 1 else kwargs.pop("domain", None)
                 self.refuse_another(old, given)
                 domains.add(id(given))
+                lost.add(id(given))
                 args = args[:1]
             elif self.is_concerned(old):
                 args, kwargs = inputs_first(args, kwargs)
-                domains.update(id(each) for each, tells in zip(flat(args[0]), self.tells[old], strict=True) if tells)
-                args = (only(args[0], self.kept[old]), *args[1:])
-            taken = [id(each) for each in flat((args, kwargs)) if is_symbolic(each)]
-            used.update(taken)
+                inputs = as_structure_of(old, args[0])
+                domains.update(id(each) for each, tells in zip(flat(inputs), self.tells[old], strict=True) if tells)
+                lost.update(id(each) for each, keep in zip(flat(inputs), self.kept[old], strict=True) if not keep)
+                args = (only(inputs, self.kept[old]), *args[1:])
+            taken = {id(each) for each in flat((args, kwargs)) if is_symbolic(each)}
             outputs = new(*args, **kwargs)
-            if len(taken) == 1 and not getattr(new, "weights", None):
-                origin.update((id(each), taken[0]) for each in flat(outputs))
+            sources.update((id(each), taken) for each in flat(outputs))
+            if type(old).__name__ in KEEPING_VALUES:
+                same.update((id(each), taken) for each in flat(outputs))
             return outputs
 
         outputs = self.called_again(plain, tensors, call)
-        used.update(id(each) for each in flat(outputs))
-        told = set(domains)
-        while not told.issuperset(further := {origin[each] for each in told if each in origin}):
-            told |= further
+        told, lost = origins(domains, same), origins(lost, sources)
+        used = origins({id(each) for each in flat(outputs)}, sources)
         self.tells[model] = [id(each) in told for each in flat(tensors)]
-        self.kept[model] = [id(each) not in domains or id(each) in used for each in flat(tensors)]
+        self.kept[model] = [id(each) not in lost or id(each) in used for each in flat(tensors)]
         return self.finished(model, only(tensors, self.kept[model]), outputs)
 
     def refuse_another(self, layer, domain):
@@ -130,6 +156,43 @@ class Merging(Rewiring):
                 f"The layer {layer.name!r} is called with domain={there}, which is fixed. Received: "
                 f"domain={self.domain}. Pass domain={there}, or make the domain an input of the model."
             )
+
+
+def origins(tensors: set[int], sources: dict[int, set[int]]) -> set[int]:
+    """Tensors, and those that they are made from, by id.
+
+    >>> sorted(origins({4}, {4: {3}, 3: {1, 2}, 6: {5}}))
+    [1, 2, 3, 4]
+    """
+    found, waiting = set(), list(tensors)
+    while waiting:
+        tensor = waiting.pop()
+        if tensor not in found:
+            found.add(tensor)
+            waiting += sources.get(tensor, ())
+    return found
+
+
+def free_name(model) -> str:
+    """The name of a new input: `domain`, or `domain_1` and so on where the model uses the name."""
+    taken = names_in(model)
+    numbered = (f"{DOMAIN}_{i}" for i in itertools.count(1))
+    return next(name for name in itertools.chain([DOMAIN], numbered) if name not in taken)
+
+
+def names_in(model) -> set[str]:
+    """The names that a new input must not have: those of inputs and their keys, and of layers."""
+    structure = structure_of(model)
+    keys = set(structure) if isinstance(structure, dict) else set()
+    return keys | {tensor.name for tensor in model.inputs} | {layer.name for layer in model.layers}
+
+
+def as_structure_of(model, inputs):
+    """The inputs of a call as the dict that the model was made with: Keras takes them in order too."""
+    structure = structure_of(model)
+    if isinstance(structure, dict) and not isinstance(inputs, dict):
+        return keras.tree.pack_sequence_as(structure, flat(inputs))
+    return inputs
 
 
 def structure_of(model):
@@ -161,10 +224,10 @@ def flat(structure) -> list:
     return keras.tree.flatten(structure)
 
 
-def with_domain(inputs, domain):
-    """A structure of inputs with the domain as the last one."""
+def with_domain(inputs, domain, name=DOMAIN):
+    """A structure of inputs with the domain as the last one; `name` is its key in a dict."""
     if isinstance(inputs, dict):
-        return inputs | {DOMAIN: domain}
+        return inputs | {name: domain}
     return [*inputs, domain] if isinstance(inputs, (list, tuple)) else [inputs, domain]
 
 

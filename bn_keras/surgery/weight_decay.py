@@ -3,6 +3,7 @@
 import keras
 
 from bn_keras.layers import ConditionalNorm, DecorrelatedBatchNorm, DomainBatchNorm
+from bn_keras.layers.kernel_layer import KernelLayer
 from bn_keras.surgery.convert import OUR_CLASS_OF
 from bn_keras.surgery.tree import layers_of
 
@@ -18,6 +19,9 @@ def exclude_from_weight_decay(
     learning rate. Weight decay of γ and β changes what the network computes. Weights that earlier calls of this
     function or of `optimizer.exclude_from_weight_decay` excluded stay excluded. The optimizer decays the kernels of a
     `ConditionalNorm`, as those of a Dense layer.
+
+    The g of `WeightNorm` and the gain of `WeightStandardization` are scales as γ is, and are excluded too. The
+    optimizer decays v, whose size does not change the kernel that the layer computes with.
 
     Args:
         optimizer: Keras optimizer with `weight_decay`, not built yet.
@@ -57,6 +61,9 @@ def exclude_from_weight_decay(
 
 def scales_and_offsets(layer) -> list:
     """The weights of one layer that are spared; the layer inside a `ConditionalNorm` is one of its own."""
+    if isinstance(layer, KernelLayer):
+        within = {id(weight) for weight in layer.layer.weights}
+        return [weight for weight in layer.trainable_weights if id(weight) not in within]
     if isinstance(layer, ConditionalNorm):
         return [weight for weight in layer.trainable_weights if weight is layer.gamma or weight is layer.beta]
     return layer.trainable_weights if isinstance(layer, NORMALIZATIONS) else []

@@ -1,11 +1,13 @@
 """The wrappers of kernels in a model that is folded: each becomes the plain layer that it wraps.
 
 The layer within a wrapper counts as the linear layer, with the kernel that the wrapper gives it. So a batch norm beside
-the wrapper folds as it does beside a plain layer. The plain layer has the name of the wrapper.
+the wrapper folds as it does beside a plain layer. The plain layer has the name and the activity regularizer of the
+wrapper.
 """
 
 import collections
 import functools
+import typing
 
 import keras
 import numpy as np
@@ -41,6 +43,11 @@ class Wrappers:
         """The name of a linear layer in the folded model."""
         return self.of_layer.get(layer, layer).name
 
+    def settings_of(self, layer) -> dict[str, typing.Any]:
+        """The entries of the config of a linear layer that differ in the folded model."""
+        wrapper = self.of_layer.get(layer)
+        return {} if wrapper is None else {"name": wrapper.name, **activity_regularizer_of(wrapper)}
+
     def values_of(self, layer) -> linear.Values:
         """The values of the variables that a linear layer computes with."""
         values, wrapper = linear.values_of(layer), self.of_layer.get(layer)
@@ -50,7 +57,7 @@ class Wrappers:
         """The changes to the wrappers and their layers, of which `others` has those that took a map."""
         changes = {}
         for layer, wrapper in self.of_layer.items():
-            make = functools.partial(plain, layer, wrapper.name)
+            make = functools.partial(plain, layer, self.settings_of(layer))
             changes[wrapper] = others.get(layer) or Change(make, self.values_of(layer))
             changes[layer] = Change(None)
         return changes
@@ -75,6 +82,16 @@ def effective_kernels(wrapper: KernelLayer) -> linear.Values:
     return {name: np.asarray(keras.ops.convert_to_numpy(each), np.float64) for name, each in kernels.items()}
 
 
-def plain(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
-    """A layer like this one with another name."""
-    return type(layer).from_config(layer.get_config() | {"name": name})
+def plain(layer: keras.layers.Layer, settings: dict[str, typing.Any]) -> keras.layers.Layer:
+    """A layer like this one with other entries of its config."""
+    return type(layer).from_config(layer.get_config() | settings)
+
+
+def activity_regularizer_of(layer: keras.layers.Layer) -> dict[str, typing.Any]:
+    """The activity regularizer of a layer as an argument; the checks of wrappers keep it out of the layer within.
+
+    >>> activity_regularizer_of(keras.layers.ReLU())
+    {}
+    """
+    regularizer = layer.activity_regularizer
+    return {} if regularizer is None else {"activity_regularizer": keras.regularizers.serialize(regularizer)}

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bn_keras import BatchNorm, doctor
-from bn_keras.doctor import examine
+from bn_keras import BatchNorm, WeightNorm, doctor
+from bn_keras.doctor import examine, repairs
 from bn_keras.doctor.criterion import Criterion
 from bn_keras.doctor.data import Batch, batches_of
+from bn_keras.doctor.examine import case_of
+from bn_keras.doctor.findings_weights import dead_scale, weight_decay_on_scales
 from bn_keras.doctor.gaps import MEAN_GAP, gap_of
-from bn_keras.doctor.measuring import measure
+from bn_keras.doctor.measuring import Pass, measure, output_change
+from bn_keras.surgery import exclude_from_weight_decay
+from bn_keras.surgery.weight_decay import decayed
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +143,69 @@ def test_the_loss_that_labels_ask_for(output, labels, name):
 def test_a_wrong_severity_is_refused():
     with pytest.raises(ValueError, match="`severity` must be one of"):
         doctor.Finding("name", "fatal", (), 1.0, "sentence")
+
+
+def test_a_list_of_arrays_is_no_list_of_batches(stale, inputs):
+    with pytest.raises(ValueError, match=r"`data` is a list of 2 arrays.*has one input.*iter\("):
+        examine(stale, [inputs[:32], inputs[32:64]])
+    monitor = doctor.NormalizationMonitor([inputs[:32], inputs[32:64]])
+    monitor.set_model(stale)
+    with pytest.raises(ValueError, match="has one input"):
+        monitor.on_train_begin()
+    assert [batch.size for batch in batches_of(iter([inputs[:32], inputs[32:64]]), 32, 9)] == [32, 32]
+
+
+def test_scales_that_start_at_zero_are_dead_after_training_alone(inputs):
+    norms = [BatchNorm(name="first"), BatchNorm(gamma_initializer="zeros", name="last")]
+    model = keras.Sequential([keras.Input((4,)), *norms])
+    model.get_layer("first").gamma.assign([1.0, 2.0, 0.5, 3.0])  # a pretrained layer
+    model.compile("sgd", "mse")
+    batches = batches_of(inputs, 32, 1)
+    (finding,) = dead_scale(case_of(model, batches))
+    assert (finding.severity, finding.layers) == ("note", ("last",))
+    assert "starts" in finding.sentence
+    model.optimizer.iterations.assign(1)
+    (finding,) = dead_scale(case_of(model, batches))
+    assert (finding.severity, finding.layers) == ("error", ("last",))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "values"),
+    [
+        ([(4, 3), (2, 3)], 3),
+        ([(4, 5, 3), (2, 5, 3)], 15),
+        ([(4, 5, 3), (2, 7, 3)], 3),
+        ([(4, 5), (2, 6)], 1),
+        ([(), ()], 1),
+    ],
+)
+def test_the_output_change_is_the_equation(random, shapes, values):
+    """Whatever varies from batch to batch: `values` have a mean each."""
+    passes = [Pass(outputs=[[random.normal(9, 1, shape).astype("float32")] for shape in shapes]) for _ in range(2)]
+    old, new = (np.concatenate([each[0].reshape(-1, values) for each in one.outputs]).astype(float) for one in passes)
+    expected = np.sqrt(np.mean((new - old) ** 2)) / np.sqrt(np.mean((old - old.mean(0)) ** 2))
+    assert output_change(*passes) == [pytest.approx(expected, rel=1e-9)]
+
+
+def test_outputs_take_no_more_memory_than_the_model_gives(stale, inputs):
+    found = measure(stale, batches_of(inputs, 32, 2), "inference")
+    assert {each.dtype for batch in found.outputs for each in batch} == {np.dtype(np.float32)}
+
+
+def test_copies_train_with_the_exclusions_of_the_optimizer(monkeypatch, inputs):
+    model = keras.Sequential([keras.Input((4,)), BatchNorm(name="norm"), keras.layers.Dense(2, name="head")])
+    optimizer = keras.optimizers.AdamW(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_list=[model.get_layer("head").kernel], var_names=["beta"])
+    model.compile(optimizer, "mse")
+    monkeypatch.setattr(repairs, "DECAY_STEPS", 1)
+    for exclude, expected in [(False, ["gamma", "bias"]), (True, ["bias"])]:
+        copy = repairs.trained(model, batches_of((inputs, inputs[:, :2]), 32, 1), optimizer, exclude)
+        assert [each.name for each in decayed(copy.optimizer, copy.trainable_variables)] == expected
+
+
+def test_weight_decay_of_the_scales_of_kernels_is_found(inputs):
+    model = keras.Sequential([keras.Input((4,)), WeightNorm(keras.layers.Dense(4), name="weight"), BatchNorm(name="n")])
+    others = keras.Sequential(model.layers[1:])
+    model.compile(exclude_from_weight_decay(keras.optimizers.AdamW(weight_decay=1e-4), others))
+    (finding,) = weight_decay_on_scales(case_of(model, batches_of(inputs, 32, 1)))
+    assert finding.layers == ("weight",)

@@ -215,3 +215,25 @@ def test_a_fixed_domain_is_kept_in_a_file(random, tmp_path):
     model.save(tmp_path / "model.keras")
     x = random.normal(size=(4, 3)).astype(np.float32)
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), model(x))
+
+
+def in_a_graph(training=None, **options):
+    """The layer as a function of inputs and domains whose numbers the graph does not know."""
+    layer = DomainBatchNorm(2)
+    layer.build((None, 3))
+    signature = tf.TensorSpec([None, 3], tf.float32), tf.TensorSpec([None], tf.int32)
+    return tf.function(lambda x, d: layer(x, domain=d, training=training), input_signature=signature, **options)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_graph_refuses_another_number_of_domains(training):
+    call = in_a_graph(training)
+    for examples, domains in [(1, 3), (3, 1), (2, 3)]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="one domain for each example"):
+            call(tf.zeros([examples, 3]), tf.zeros([domains], tf.int32))
+    assert call(tf.zeros([2, 3]), tf.zeros([2], tf.int32)).shape == (2, 3)
+
+
+def test_a_compiled_graph_refuses_another_number_of_domains():
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        in_a_graph(jit_compile=True)(tf.zeros([1, 3]), tf.zeros([3], tf.int32))

@@ -6,7 +6,16 @@ import keras
 import numpy as np
 import pytest
 
-from bn_keras import BatchNorm, DecorrelatedBatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SyncBatchNorm
+from bn_keras import (
+    BatchNorm,
+    DecorrelatedBatchNorm,
+    DomainBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    RMSNorm,
+    SyncBatchNorm,
+)
 from bn_keras.surgery import from_keras, replace, report, to_keras, to_local, to_sync
 from bn_keras.surgery.rewrite import rewrite
 from bn_keras.surgery.tree import layers_of
@@ -243,6 +252,7 @@ def test_what_cannot_be_done_is_said(function, model, message):
         (from_keras, Strange(name="odd"), "its class derives from a normalization and may mean something else"),
         (to_keras, type("Mine", (BatchNorm,), {})(name="odd"), "its class derives from a normalization"),
         (to_sync, BatchNorm(virtual_batch_size=4, name="odd"), "cannot be combined"),
+        (to_sync, DecorrelatedBatchNorm(name="odd"), "whitens by the batch of each replica"),
         (to_keras, BatchNorm(momentum=None, name="odd"), "momentum=None"),
         (to_keras, BatchNorm(activation="relu", name="odd"), "activation='relu'"),
         (to_keras, BatchNorm(axis=[1], name="odd"), r"axis=\[1\]"),
@@ -302,3 +312,22 @@ def test_replace_by_a_function(build, random):
     assert not norms(new)
     bare = replace(model, {KERAS_BATCH_NORM: keras.layers.Identity})
     assert not any("moving" in weight.path for weight in bare.weights)
+
+
+def test_domains_are_synchronized_as_batch_norm_is(random):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, DomainBatchNorm(2, name="norm")(inputs, domain=1))
+    sync = to_sync(randomize(model, random), report=None)
+    assert sync.get_layer("norm").synchronized
+    (row,) = report(sync).rows
+    assert (row.layer, row.outcome, row.why) == ("norm", "converted", "to DomainBatchNorm(synchronized=True)")
+    assert not report(to_sync(sync, report=None)).rows
+    local = to_local(sync, report=None)
+    assert not local.get_layer("norm").synchronized
+    assert report(local).rows[0].why == "to DomainBatchNorm(synchronized=False)"
+
+
+def test_a_replacement_keeps_the_activity_regularizer():
+    model = keras.Sequential([keras.Input((6,)), BatchNorm(activity_regularizer="l2", name="norm")])
+    new = replace(model, {BatchNorm: LayerNorm}, report=None).get_layer("norm")
+    assert new.activity_regularizer.get_config() == model.get_layer("norm").activity_regularizer.get_config()

@@ -146,8 +146,43 @@ def test_a_domain_that_comes_through_layers(random):
     for chosen in (0, 1):
         merged = merge_domains(model, chosen, report=None)
         assert surgery.report(merged).verified
+        assert merged.input_shape == (None, 3), "the input that only tells the domain is gone"
         values = [random.normal(size=(4, 3)).astype(np.float32), np.full((4, 1), chosen, np.float32)]
-        close(merged(values), model(values), 1e-6)
+        close(merged(values[0]), model(values), 1e-6)
+
+
+def test_a_domain_that_comes_through_layers_of_a_model_inside(random):
+    x, which = keras.Input((3,), name="x"), keras.Input((1,), dtype="int32", name="which")
+    block = keras.Model([x, which], DomainBatchNorm(2)(x, domain=keras.ops.reshape(which, (-1,))), name="block")
+    x, domain = keras.Input((3,), name="x"), keras.Input((), dtype="int32", name="told")
+    model = randomized(keras.Model([x, domain], block([x, keras.ops.expand_dims(domain, 1)])), random)
+    merged = merge_domains(model, 1, report=None)
+    assert surgery.report(merged).verified
+    assert [tensor.name for tensor in merged.inputs] == ["x"]
+    assert merged.get_layer("block").input_shape == (None, 3)
+
+
+def test_a_domain_that_two_inputs_tell(random):
+    x, *parts = keras.Input((3,), name="x"), *(keras.Input((), dtype="int32", name=name) for name in "ab")
+    model = randomized(keras.Model([x, *parts], DomainBatchNorm(2)(x, domain=parts[0] + parts[1])), random)
+    merged = merge_domains(model, 1, report=None)
+    assert "computes the domain" in surgery.report(merged).verified.how
+    values = random.normal(size=(4, 3)).astype(np.float32)
+    assert merged.input_shape == (None, 3)
+    close(merged(values), model([values, np.ones(4, np.int32), np.zeros(4, np.int32)]), 1e-6)
+
+
+def test_a_model_inside_with_an_input_called_domain(random):
+    inner = keras.Input((3,), name="domain")
+    block = keras.Model({"domain": inner}, BatchNorm(name="norm")(layers.Dense(4, name="domain_1")(inner)))
+    inputs = keras.Input((3,), name="x")
+    model = randomized(keras.Model(inputs, block({"domain": inputs})), random)
+    split = split_domains(model, 2, strict=True, report=None)
+    assert surgery.report(split).verified
+    assert [tensor.name for tensor in split.inputs] == ["x", "domain"]
+    merged = merge_domains(split, 1, report=None)
+    assert surgery.report(merged).verified
+    assert merged.input_shape == (None, 3)
 
 
 def test_other_surgery_on_domains(random):
@@ -166,6 +201,7 @@ def test_what_is_refused(random):
     inputs = keras.Input((3,))
     fixed = keras.Model(inputs, DomainBatchNorm(2, name="fixed")(inputs, domain=0))
     constant = keras.Model(inputs, DomainBatchNorm(2, name="constant")(inputs, domain=np.int64(0)))
+    layer = keras.Sequential([keras.Input((3,)), layers.Dense(3, name="domain"), BatchNorm()])
     code = keras.Sequential([Block()])
     code.build((None, 3))
 
@@ -178,6 +214,7 @@ def test_what_is_refused(random):
     for call, words in [
         (lambda: split_domains(model, 1), "`domains` must be an int ≥ 2"),
         (lambda: split_domains(split, 2), "has an input named 'domain'"),
+        (lambda: split_domains(layer, 2), "has a layer named 'domain'"),
         (lambda: split_domains(code, 2), "finds no batch norm that can be split"),
         (lambda: split_domains(custom, 2), "changes the inputs of functional and Sequential models"),
         (lambda: merge_domains(model, 0), "finds no DomainBatchNorm"),
@@ -190,3 +227,10 @@ def test_what_is_refused(random):
     with pytest.raises(TypeError, match="`domain` must be an int"):
         merge_domains(split, "a")
     assert merge_domains(fixed, 0, report=None).input_shape == (None, 3)
+
+
+def test_an_activity_regularizer_stays(random):
+    norm = BatchNorm(name="norm", activity_regularizer="l2")
+    split = split_domains(randomized(keras.Sequential([keras.Input((3,)), norm]), random), 2, report=None)
+    assert split.get_layer("norm").activity_regularizer is not None
+    assert merge_domains(split, 1, report=None).get_layer("norm").activity_regularizer is not None

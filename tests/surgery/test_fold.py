@@ -346,3 +346,18 @@ def test_a_channels_first_convolution_whose_bias_keras_misplaces(random):
     new = fold(randomize(model, random), report=None)
     assert [type(layer) for layer in new.layers] == [layers.Conv2D, Affine]
     assert new.layers[0].use_bias is False
+
+
+@pytest.mark.parametrize("place", ["of_norm_after", "of_norm_before", "of_layer_before", "of_mapped_norm"])
+def test_activity_regularizers_see_what_they_saw(place, random):
+    regularized = {"activity_regularizer": keras.regularizers.L2(0.5)}
+    row = {
+        "of_norm_after": [keras.layers.Dense(4), BatchNorm(**regularized)],
+        "of_norm_before": [BatchNorm(**regularized), keras.layers.Dense(4)],
+        "of_layer_before": [keras.layers.Dense(4, **regularized), BatchNorm()],
+        "of_mapped_norm": [keras.layers.ReLU(), BatchNorm(**regularized)],
+    }[place]
+    model = randomize(keras.Sequential([keras.Input((4,)), *row]), random)
+    folded, x = fold(model, report=None, verify=False), inputs_of(model, random)
+    np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-5)
+    assert float(folded.losses[0]) == pytest.approx(float(model.losses[0]), rel=1e-4)

@@ -94,3 +94,22 @@ def test_what_stays(random):
 
     assert "Own, derives from a wrapper" in stays(of_another_class, random)
     assert "is used elsewhere too" in stays(of_a_shared_layer, random)
+
+
+def loss_of(model, x):
+    model(x)
+    return float(keras.ops.sum(model.losses))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [([], [], None), ([BatchNorm(name="norm")], [], "folded"), ([], [BatchNorm(name="norm")], "mapped")],
+    ids=["alone", "norm_before", "norm_after"],
+)
+def test_the_activity_regularizer_of_a_wrapper_stays(before, after, outcome, random):
+    wrapped = WeightNorm(layers.Dense(4), name="w", activity_regularizer=keras.regularizers.L2(0.5))
+    model = randomize(keras.Sequential([keras.Input((4,)), *before, wrapped, *after]), random)
+    folded, x = fold(model, report=None, verify=False), inputs_of(model, random)
+    assert type(folded.get_layer("w")) is layers.Dense
+    assert {row.layer: row.outcome for row in report(folded).rows}.get("norm") == outcome
+    assert loss_of(folded, x) == pytest.approx(loss_of(model, x), rel=1e-4)

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from bn_keras import BatchNorm
+from bn_keras import BatchNorm, WeightNorm, WeightStandardization
 from bn_keras.surgery import exclude_from_weight_decay, weight_decay
 
 
@@ -52,3 +52,13 @@ def test_which_variables_are_decayed(scaled):
     assert [each.name for each in weight_decay.decayed(outer, model.trainable_weights)] == ["kernel", "bias"]
     assert weight_decay.decayed(keras.optimizers.SGD(), model.trainable_weights) == []
     assert weight_decay.decayed(None, model.trainable_weights) == []
+
+
+def test_the_scales_of_kernels_are_spared():
+    wrapped = [
+        WeightNorm(keras.layers.Dense(2, use_bias=False), name="norm"),
+        WeightStandardization(keras.layers.Dense(2, use_bias=False), use_gain=True, name="standardized"),
+    ]
+    model = keras.Sequential([keras.Input((3,)), *wrapped])
+    optimizer = exclude_from_weight_decay(keras.optimizers.AdamW(0.1, weight_decay=0.5), model)
+    assert [each.name for each in weight_decay.decayed(optimizer, model.trainable_weights)] == ["kernel", "kernel"]
