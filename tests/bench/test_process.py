@@ -5,6 +5,7 @@ import pytest
 from bn_keras.bench.cases import ONCE, Case
 from bn_keras.bench.measure import measure, measure_memory, measure_overheads
 from bn_keras.bench.process import Pool, WorkerError
+from tests.exhaustive import marked
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def test_memory_in_tensors():
     assert 3.9 <= entry["peers"][FAKE]["tensors"][0] < 5
 
 
-@pytest.mark.parametrize("mode", ONCE)
+@pytest.mark.parametrize("mode", marked(ONCE, lambda mode: mode != "first step"))  # a part of the two that follow
 def test_what_happens_once(mode):
     entry = measure_overheads(Case("overheads", "batch", (4, 8), mode=mode), ["bn_keras", FAKE], rounds=1)
     assert 0.1 < entry["peers"]["bn_keras"]["ms"][0] < 60_000

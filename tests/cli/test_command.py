@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAB = ("rich", "matplotlib", "sklearn", "tensorflow_datasets")
-# Keras itself imports rich, so it is hidden after Keras is loaded.
+# Keras itself imports rich, so it is hidden after Keras is loaded; a forked process has loaded Keras alone.
 HIDE = "import sys, keras; sys.modules.update(dict.fromkeys({hidden!r})); sys.argv[0] = 'bn-keras'; "
 
 
@@ -24,7 +24,7 @@ def without(hidden, code, *arguments, cwd=ROOT):
     """Runs code in a new process that cannot import the hidden packages: its exit code, output and errors."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", HIDE.format(hidden=[*hidden]) + code, *map(str, arguments)]
-    done = run_process(command, cwd=cwd, env=environment, new=True)
+    done = run_process(command, cwd=cwd, env=environment)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -2,7 +2,7 @@
 equal outputs. Every pair that is refused is refused.
 
 The networks of bn_keras run as a whole, narrow and on small inputs. Of each family of `keras.applications` the
-smallest member runs up to its eighth norm, as whole networks would take an hour; ResNet-50 is built and called as a
+smallest member runs up to its fourth norm, as whole networks would take an hour; ResNet-50 is built and called as a
 whole too. `test_applications.py` compares whole networks with those of Keras.
 """
 
@@ -114,12 +114,12 @@ def with_groups(norm, groups):
 
 @functools.lru_cache(maxsize=1)  # holds the whole network; the tests of one network follow one another
 def first_layers(function):
-    """A network of Keras up to the layer after its eighth norm, with a head."""
+    """A network of Keras up to the layer after its fourth norm, with a head."""
     size = FAMILY_OF[function].smallest
     width = {"alpha": min(FAMILY_OF[function].widths)} if FAMILY_OF[function].widths else {}
     model = getattr(keras.applications, function)(weights=None, include_top=False, input_shape=(size, size, 3), **width)
-    eighth = [i for i, layer in enumerate(model.layers) if isinstance(layer, REPLACEABLE)][7]
-    pooled = keras.layers.GlobalAveragePooling2D()(model.layers[eighth + 1].output)
+    fourth = [i for i, layer in enumerate(model.layers) if isinstance(layer, REPLACEABLE)][3]
+    pooled = keras.layers.GlobalAveragePooling2D()(model.layers[fourth + 1].output)
     return keras.Model(model.inputs[0], keras.layers.Dense(5, name="head")(pooled), name=function)
 
 

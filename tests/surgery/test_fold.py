@@ -257,7 +257,7 @@ def test_the_report(capsys, random):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ResNet50V2", "Xception"])
+@pytest.mark.parametrize("name", ["ResNet50V2", pytest.param("Xception", marks=pytest.mark.exhaustive)])
 def test_known_networks(name, random):
     """All of `keras.applications` are in `bn-keras page folding`."""
     network = getattr(keras.applications, name)
