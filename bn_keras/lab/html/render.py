@@ -55,6 +55,8 @@ def with_code(text: object) -> markupsafe.Markup:
 
     >>> with_code("`batch` < `none`")
     Markup('<code>batch</code> &lt; <code>none</code>')
+    >>> with_code("8.3 (8.1–8.8) %")
+    Markup('8.3 (8.1–8.8)\\xa0%')
     """
     text = PER_CENT.sub("\N{NO-BREAK SPACE}%", str(text))
     parts = text.split("`")
