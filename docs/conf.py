@@ -45,6 +45,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "docstrings",
+    "long_names",
     "math_in_html",
     "optional_pages",
     "repository_links",
@@ -71,7 +72,12 @@ toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_param = False
-napoleon_custom_sections = [("Call arguments", "params_style")]
+napoleon_use_rtype = False  # a colon in prose does not end a type
+napoleon_custom_sections = [
+    ("Call arguments", "params_style"),
+    "Input shape",
+    "Output shape",
+]
 
 pygments_dark_style = "github-dark"
 html_theme = "furo"

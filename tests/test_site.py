@@ -79,6 +79,13 @@ def test_docstrings_become_restructured_text():
     assert docstrings.to_restructured_text(given) == expected
 
 
+def test_arguments_of_another_name_are_not_in_bold():
+    docstrings = module_at(DOCS / "_extensions" / "docstrings.py")
+    lines = ["* **Those of ``BatchNorm``, with another default**", "* **axis** -- Int."]
+    docstrings.without_bold(None, "class", "name", None, None, lines)
+    assert lines == ["* Those of ``BatchNorm``, with another default", "* **axis** -- Int."]
+
+
 @pytest.mark.parametrize(
     ("link", "broken"),
     [

@@ -30,10 +30,10 @@ def figure_of(results, group):
     rows = math.ceil(len(entries) / columns)
     bars = max(len(report.figures(entry)) for entry in entries)
     figure = matplotlib.figure.Figure(figsize=(WIDTH * columns, rows * (HEAD + BAR * bars) + 0.4), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, entry in zip(panels, entries, strict=False):
         draw_case(axes, entry)
-    for axes in list(panels)[len(entries) :]:
+    for axes in panels[len(entries) :]:
         axes.set_axis_off()
     figure.suptitle(GROUPS[group].title, fontsize=12, color=INK)
     return figure

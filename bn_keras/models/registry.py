@@ -69,9 +69,9 @@ def build(
     Args:
         name: Str, one of `list_presets()`.
         norm: The normalization between each linear layer and its nonlinearity. A str or `None` of `norms()`, where
-            `None` stands for no normalization; a pair of a name and a dict of options, such as `("group", {"groups":
-            8})`; or a callable that returns a new layer, such as `functools.partial(BatchNorm, momentum=0.9)`. Defaults
-            to `"batch"`.
+            `None` stands for no normalization; a pair of a name and a dict of options, such as
+            `("group", {"groups": 8})`; or a callable that returns a new layer, such as
+            `functools.partial(BatchNorm, momentum=0.9)`. Defaults to `"batch"`.
         weights: Str, the data set of the trained weights, one that `describe(name)` lists, such as `"mnist"`;
             `"imagenet"` for the networks of `keras.applications`, which Keras downloads; or `None` for new weights.
             Weights that the norm cannot use start anew. Defaults to `None`.

@@ -8,16 +8,20 @@ import re
 
 CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 INLINE_EQUATION = re.compile(r"(?<!\$)\$([^$\n]+)\$(?!\$)")
+LINK = re.compile(r"\[([^]]+)\]\((https?://[^)\s]+)\)")
+NAMELESS = re.compile(r"\*\*(Those of .*?)\*\*")
 LABEL = re.compile(r"(^|(?<=\. ))(Shapes|Dtypes|Source): ")
 
 
 def to_restructured_text(lines: list[str]) -> list[str]:
-    """Rewrites equations, code and preformatted blocks of a docstring.
+    """Rewrites equations, code, links, tables and preformatted blocks of a docstring.
 
     >>> to_restructured_text(["$$ y = s x $$"])
     ['.. math::', '', '   y = s x', '']
     >>> to_restructured_text(["`y` follows:", "", "    y ← x"])
     ['``y`` follows::', '', '    y ← x']
+    >>> to_restructured_text(["Example:", "", ">>> 1"])
+    ['.. rubric:: Example', '', '>>> 1']
     """
     out, rest = [], list(lines)
     while rest:
@@ -30,6 +34,13 @@ def to_restructured_text(lines: list[str]) -> list[str]:
             ):
                 equation.append(rest.pop(0))
             out += displayed("\n".join(equation))
+        elif line.lstrip().startswith("|"):
+            table = [line]
+            while rest and rest[0].lstrip().startswith("|"):
+                table.append(rest.pop(0))
+            out += listed(table)
+        elif line == "Example:":
+            out.append(".. rubric:: Example")
         elif line.lstrip().startswith(">>>"):
             out.append(line)
             while rest and rest[0].strip():
@@ -55,6 +66,21 @@ def displayed(text: str) -> list[str]:
     ]
 
 
+def listed(table: list[str]) -> list[str]:
+    """The rows of a table, whose second line is a rule.
+
+    >>> listed(["| a | b |", "| --- | --- |", "| `c` | d |"])[4:]
+    ['   * - a', '     - b', '   * - ``c``', '     - d', '']
+    """
+    margin = " " * indent(table[0])
+    out = ["", margin + ".. list-table::", margin + "   :header-rows: 1", ""]
+    for row in [table[0], *table[2:]]:
+        cells = [inline(cell.strip()) for cell in row.strip().strip("|").split("|")]
+        out.append(f"{margin}   * - {cells[0]}")
+        out += [f"{margin}     - {cell}" for cell in cells[1:]]
+    return [*out, ""]
+
+
 def opens_a_block(line: str, rest: list[str]) -> bool:
     """Whether a preformatted block follows: a colon, an empty line, an indent."""
     return (
@@ -70,13 +96,18 @@ def indent(line: str) -> int:
 
 
 def inline(line: str) -> str:
-    """A line of prose with its code and equations marked for reStructuredText.
+    """A line of prose with its code, equations and links marked for reStructuredText.
 
     >>> inline("`bn_keras.surgery.fold` takes $m$ of `x`.")
     ':py:obj:`bn_keras.surgery.fold` takes :math:`m` of ``x``.'
+    >>> inline("[Ioffe 2017](https://arxiv.org/abs/1702.03275) for `renorm`")
+    '`Ioffe 2017 <https://arxiv.org/abs/1702.03275>`__ for ``renorm``'
     """
     parts = re.split(r"(`[^`]+`)", line)
-    parts[::2] = [INLINE_EQUATION.sub(r":math:`\1`", part) for part in parts[::2]]
+    parts[::2] = [
+        LINK.sub(r"`\1 <\2>`__", INLINE_EQUATION.sub(r":math:`\1`", part))
+        for part in parts[::2]
+    ]
     parts[1::2] = [CODE.sub(code, part) for part in parts[1::2]]
     return "".join(parts)
 
@@ -101,6 +132,7 @@ def split_labels(line: str) -> list[str]:
 def setup(app):
     # Before napoleon, whose priority is 500: it reads the sections of what is left.
     app.connect("autodoc-process-docstring", process, priority=400)
+    app.connect("autodoc-process-docstring", without_bold, priority=600)
     app.connect("autodoc-process-signature", signature_of_class)
     return {"parallel_read_safe": True}
 
@@ -116,3 +148,8 @@ def signature_of_class(app, what, name, obj, options, signature, returned):
 
 def process(app, what, name, obj, options, lines):
     lines[:] = to_restructured_text(lines)
+
+
+def without_bold(app, what, name, obj, options, lines):
+    """Napoleon takes "Those of `BatchNorm`" for the name of an argument."""
+    lines[:] = [NAMELESS.sub(r"\1", line) for line in lines]

@@ -113,7 +113,9 @@ def judge(form: Form, found: Found) -> Finding:
              spread(best[arm][1]))
             for arm in ARMS
         ),
-        conditions="batch norm's largest rate is only three times higher" if verdict == CONDITIONALLY else "",
+        conditions="batch norm's worst seed is only half a decade above the best seed without norm"
+        if verdict == CONDITIONALLY
+        else "",
         notes=notes + divergence_notes(found, words_of_arm),
     )  # fmt: skip
 

@@ -1,15 +1,15 @@
 """C3: networks with batch norm depend less on the scale of the first weights."""
 
+import collections
 import itertools
 import math
 import statistics
 from collections.abc import Sequence
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
-from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
+from bn_keras.experiments.claims.figures import draw_spread, new_figure, signed, spread
 from bn_keras.experiments.claims.protocol import (
     distinct,
-    divergence_notes,
     edge_notes,
     fresh_cells,
     fresh_runs,
@@ -26,7 +26,6 @@ from bn_keras.experiments.claims.two_arms import (
     WORDS,
     final_accuracy,
     norm_of,
-    words_of_arm,
 )
 from bn_keras.experiments.comparison.figure_style import label, legend
 from bn_keras.experiments.training_recipe import TrainingRecipe
@@ -167,7 +166,7 @@ def judge(form: Form, found: Found) -> Finding:
             f"{spread(widths[network, ONE_RATE, BATCH], 'g')}" for network in networks(form)
         ),
         because="From the widest range without norm to the narrowest one with batch norm: " + "; ".join(
-            f"{gained[pair]:+g} decades ({WORDS_OF[pair[0]]}, {pair[1]})" for pair in pairs
+            f"{signed(gained[pair], 'g')} decades ({WORDS_OF[pair[0]]}, {pair[1]})" for pair in pairs
         ) + f" (rule: {WIDER:+g} in all {len(pairs)}).",
         columns=("network", "learning rate", "arm", "scales at which every seed trains", "decades", "at scale 1",
                  "at scale 100"),
@@ -177,8 +176,24 @@ def judge(form: Form, found: Found) -> Finding:
             for (network, protocol, arm), row in rows.items()
         ),
         conditions=conditions,
-        notes=(*edges, *end_notes(rows), tuning_note(form, found), *divergence_notes(found, words_of_arm)),
+        notes=(*edges, *end_notes(rows), tuning_note(form, found), *divergence_note(found)),
     )  # fmt: skip
+
+
+def divergence_note(found: Found) -> tuple[str, ...]:
+    """A note that counts the runs that diverged, by network, arm and scale; tuning and fresh seeds together."""
+    counts: dict[str, collections.Counter[float]] = {}
+    for cell, values in found.pairs.values():
+        if values["diverged_at"]:
+            arm = f"{WORDS_OF[cell['network']]} {WITH[cell['norm']]}"
+            counts.setdefault(arm, collections.Counter())[cell["gain"]] += 1
+    if not counts:
+        return ()
+    words = "; ".join(
+        f"{arm} ({', '.join(f'{own[gain]} at scale {gain:g}' for gain in sorted(own))})" for arm, own in counts.items()
+    )
+    total = sum(own.total() for own in counts.values())
+    return (f"{total} of {len(found.pairs)} runs diverged: {words}.",)
 
 
 def words_of_range(scales: tuple[float, float] | None) -> str:

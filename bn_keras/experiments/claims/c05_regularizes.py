@@ -6,7 +6,7 @@ import statistics
 import keras
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
-from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
+from bn_keras.experiments.claims.figures import draw_spread, new_figure, signed, spread
 from bn_keras.experiments.claims.protocol import (
     CAPPED,
     divergence_notes,
@@ -151,11 +151,12 @@ def judge(form: Form, found: Found) -> Finding:
     verdict, conditions = within_the_sweep(verdict, "; ".join(missed) if verdict == CONDITIONALLY else "", edges)
     return Finding(
         verdict,
-        number=f"gap of {percent(gap['batch norm'])} with batch norm, {percent(gap['none'])} without, "
-        f"{percent(gap['dropout'])} with dropout, {percent(gap['both'])} with both",
+        number=f"gap of {percent(gap['batch norm'], '')} points with batch norm, {percent(gap['none'], '')} without, "
+        f"{percent(gap['dropout'], '')} with dropout, {percent(gap['both'], '')} with both",
         because=f"The test accuracy is {percent(test['none'])} without, {percent(test['dropout'])} with dropout, "
         f"{percent(test['batch norm'])} with batch norm and {percent(test['both'])} with both. Against batch norm, "
-        f"dropout changes the mean by {100 * ahead['dropout']:+.1f} points, and both by {100 * ahead['both']:+.1f}. "
+        f"dropout changes the mean by {signed(100 * ahead['dropout'], '.1f')} points, and both by "
+        f"{signed(100 * ahead['both'], '.1f')}. "
         f"The best moments are those of {best} examples.",
         columns=("arm", "batch", "examples per moments", "learning rate", "training accuracy, %", "test accuracy, %",
                  "gap, points"),

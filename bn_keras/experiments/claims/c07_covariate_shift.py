@@ -204,7 +204,7 @@ def amount(values) -> str:
 
 def words(steps) -> str:
     """The median and the range of steps, some of which may be infinite."""
-    low, median, high = (written(of(steps), ".0f") for of in (min, statistics.median, max))
+    low, median, high = (written(of(steps), ",.0f") for of in (min, statistics.median, max))
     return f"{median} ({low}–{high})" if low != high else median
 
 

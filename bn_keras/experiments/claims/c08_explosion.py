@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found, no_data
-from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
+from bn_keras.experiments.claims.figures import draw_spread, new_figure, signed, spread
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
 from bn_keras.lab.plot import BLACK, BLUE, GREEN, ORANGE
 from bn_keras.models import norm
@@ -147,7 +147,7 @@ def judge(form: Form, found: Found) -> Finding:
     explodes = min(totals(found, "relu")) > EXPLODED
     skips, deep, shallow = (totals(found, "relu with skips", *part) for part in ((0, 1), (0.5, 1), (0, 0.5)))
     cured = max(skips) <= EXPLODED and all(late < early for late, early in zip(deep, shallow, strict=True))
-    against = [] if met else [f"the growth differs from theory by {100 * differences[furthest]:+.1f} % "
+    against = [] if met else [f"the growth differs from theory by {signed(100 * differences[furthest], '.1f')} % "
                               f"({furthest[0]}, batch {furthest[1]})"]  # fmt: skip
     against += [] if cured else [f"skip connections do not stop it (up to ×{max(skips):.1f} over all layers)"]
     verdict = FAILS if not explodes else CONDITIONALLY if against else HOLDS
@@ -169,7 +169,7 @@ def row(found: Found, network: str, batch: int) -> tuple[str, ...]:
     words = network, str(batch), spread(growths(found)[network, batch], ".4f")
     if network not in THEORY:
         return *words, "–", "–"
-    return *words, f"{THEORY[network](batch):.4f}", f"{100 * difference(found, network, batch):+.2f} %"
+    return *words, f"{THEORY[network](batch):.4f}", f"{signed(100 * difference(found, network, batch), '.2f')} %"
 
 
 def drift_note(found: Found, batch: int) -> str:

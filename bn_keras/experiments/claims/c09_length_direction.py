@@ -127,7 +127,7 @@ def judge(form: Form, found: Found) -> Finding:
     speedups = halfspaces.speedups(form, found)
     faster = [condition for condition, ratios in speedups.items() if min(ratios) > 1]
     verdict = FAILS if not (exact and coupled and faster) else HOLDS if len(faster) == len(speedups) else CONDITIONALLY
-    rows = [(words, *(f"{worst[arm][name]:.2g}" for arm in STYLES)) for name, words in MEASURED.items()]
+    rows = [(words, *(f"{float(f'{worst[arm][name]:.2g}'):g}" for arm in STYLES)) for name, words in MEASURED.items()]
     rows += halfspaces.rows(form, found)
     hardest = max(speedups)
     usable = halfspaces.usable_rates(form, found, hardest)

@@ -3,7 +3,7 @@
 import statistics
 
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
-from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
+from bn_keras.experiments.claims.figures import draw_spread, new_figure, signed, spread
 from bn_keras.experiments.claims.protocol import (
     CAPPED,
     divergence_notes,
@@ -136,7 +136,7 @@ def judge(form: Form, found: Found) -> Finding:
         f"{percent(by_arm['layer', SMALLEST])} % with layer norm",
         because=f"Batches of {SMALLEST} cost batch norm {loss['batch']:.1f} points of its best mean accuracy, layer "
         f"norm {loss['layer']:.1f}. Batch norm minus layer norm, in points of the mean: "
-        + ", ".join(f"{100 * points:+.1f} with batches of {batch}" for batch, points in ahead.items())
+        + ", ".join(f"{signed(100 * points, '.1f')} with batches of {batch}" for batch, points in ahead.items())
         + ".",
         columns=("norm", *(f"batch {batch}, %" for batch in batches)),
         rows=tuple(

@@ -145,7 +145,7 @@ def judge(form: Form, found: Found) -> Finding:
     words = {True: "same", False: "differs", None: "unclear"}
     return Finding(
         verdict,
-        number="ε explains each change but "
+        number="ε explains each change to within "
         + ", ".join(f"{most:.1g} of the output in {dtype}" for dtype, most in unexplained.items()),
         because=f"Over all factors the output changes by up to {100 * largest_of_all:.2g} %, and by at most "
         f"{100 * largest_with_enough:.2g} % where the variance is at least {ENOUGH} ε. The equation with ε explains "

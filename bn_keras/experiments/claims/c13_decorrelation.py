@@ -166,14 +166,14 @@ def judge(form: Form, found: Found) -> Finding:
 
 def words_of(network: str, whitens: bool, faster: bool, worse: bool) -> str:
     """The outcome in a network."""
-    speed = "takes fewer steps" if faster else "takes no fewer steps in every seed"
+    speed = "takes fewer steps" if faster else "does not take fewer steps in every seed"
     accuracy = " but is less accurate" * worse
     return f"in {network}, whitening {'decorrelates' if whitens else 'does not decorrelate'} and {speed}{accuracy}"
 
 
 def steps_words(found: Found, network: str, arm: str) -> str:
     """The median and the range of the steps to the target."""
-    low, median, high = (written(of(steps_of(found, network, arm)), ".0f") for of in (min, statistics.median, max))
+    low, median, high = (written(of(steps_of(found, network, arm)), ",.0f") for of in (min, statistics.median, max))
     return f"{median} ({low}–{high})" if low != high else median
 
 

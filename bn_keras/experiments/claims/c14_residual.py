@@ -121,8 +121,8 @@ def preset_slopes(found: Found) -> list[float]:
 
 
 def exponents(values) -> str:
-    """Exponents in words, with a minus sign that differs from the dash of the range."""
-    return spread(values, ".2f").replace("-", "−")
+    """Exponents in words: "to" for the dash of the range, which would run into the minus signs."""
+    return spread(values, ".2f").replace("–", " to ").replace("-", "−")
 
 
 def growth(values) -> float:
@@ -161,7 +161,7 @@ def judge(form: Form, found: Found) -> Finding:
     rows.append(("all networks, zero gate", "largest variance of a branch", f"{max(gated):g}", "0"))
     return Finding(
         HOLDS if as_theory and as_presets else CONDITIONALLY if as_theory or as_presets else FAILS,
-        number=f"variance of branch / skip ∝ block^{exponents(slopes)}",
+        number=f"variance of branch / skip ∝ blockⁿ, n = {exponents(slopes)}",
         because=f"The exponent is {exponents(slopes)} over the blocks of one network and {exponents(over_presets)} "
         f"over the depth of the ResNets; theory says −1. Without norm the skip grows by {spread(growths)} per block.",
         columns=("network", "measured", "median (range) of the seeds", "theory"),

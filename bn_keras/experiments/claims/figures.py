@@ -59,6 +59,15 @@ def spread(values: Sequence[float], form: str = ".3f") -> str:
     return f"{median} ({low}–{high})" if len(values) > 1 else median
 
 
+def signed(value: float, form: str) -> str:
+    """A difference in words, with its sign: a minus, where `format` writes a hyphen.
+
+    >>> signed(0.24, ".1f"), signed(-0.6, ".1f")
+    ('+0.2', '−0.6')
+    """
+    return format(value, f"+{form}").replace("-", "−")
+
+
 def written(value: float, form: str) -> str:
     """A figure in words; the infinite one of a run that never got there is `never`."""
     return "never" if math.isinf(value) else format(value, form)

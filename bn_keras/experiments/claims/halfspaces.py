@@ -220,16 +220,17 @@ def rows(form: Form, found: Found) -> list[tuple[str, ...]]:
     """Rows of the table: the steps to the target, and how they spread over its decades."""
     result = []
     for condition, arms in steps_of(form, found).items():
-        steps = {arm: spread(values, ".0f") for arm, values in arms.items()}
-        result.append((f"steps, condition number {condition}", steps["batch"], "–", steps["none"]))
+        steps = {arm: spread(values, ",.0f") for arm, values in arms.items()}
+        at = f"condition number {condition}"
+        result.append((f"{at}: steps", steps["batch"], "–", steps["none"]))
         tails = {
             arm["arm"]: spread([tail(curve) for curve in fresh_curves(form, found, arm)], ".1f")
             for arm in arm_cells(form)
             if arm["condition"] == condition
         }
-        result.append(("steps 1e-4 to 1e-6, over 1e-2 to 1e-4", tails["batch"], "–", tails["none"]))
+        result.append((f"{at}: steps 1e-4 to 1e-6, over 1e-2 to 1e-4", tails["batch"], "–", tails["none"]))
         usable = usable_rates(form, found, condition)
-        result.append(("learning rates that reach the target", usable["batch"], "–", usable["none"]))
+        result.append((f"{at}: learning rates that reach the target", usable["batch"], "–", usable["none"]))
     return result
 
 

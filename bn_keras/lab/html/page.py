@@ -9,6 +9,8 @@ SIGNS = {GOOD: "✓", PARTLY: "◐", BAD: "✗"}
 FIGURE = re.compile(r"[-+−×±<>≥≤]?\s?(\d|∞)|–$|$|never$|misses$|neither gets there")
 # A longer cell is prose, even where it begins with a figure.
 SHORT = 40
+# A longer cell is a phrase of several words.
+WORD = 14
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Table:
 
     @property
     def alignments(self) -> tuple[str, ...]:
-        """How each column is set: as `"figures"`, aligned to the right, as `"words"`, or as `"prose"`, which wraps."""
+        """How each column is set: `"figures"`, aligned to the right, or `"words"`, `"phrases"`, `"prose"` by length."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
         return tuple(map(alignment_of, columns))
 
@@ -137,7 +139,8 @@ def alignment_of(column: tuple[Inline, ...]) -> str:
     """How a column is set, by its cells."""
     if column and all(map(is_figure, column)):
         return "figures"
-    return "prose" if any(isinstance(cell, str) and len(cell) > SHORT for cell in column) else "words"
+    longest = max((len(cell) for cell in column if isinstance(cell, str)), default=0)
+    return "prose" if longest > SHORT else "phrases" if longest > WORD else "words"
 
 
 def is_figure(cell: Inline) -> bool:

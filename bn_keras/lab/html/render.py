@@ -1,6 +1,7 @@
 """Writes a page as HTML. The same page gives the same bytes."""
 
 import itertools
+import re
 
 from bn_keras.lab.extras import packages_of
 from bn_keras.lab.html.page import Page, Picture
@@ -9,6 +10,9 @@ from bn_keras.lab.html.svg import embed
 with packages_of("lab"):
     import jinja2
     import markupsafe
+
+# The space between a figure and its per cent sign.
+PER_CENT = re.compile(r"(?<=[\d)]) %")
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("bn_keras.lab", "html"),
@@ -47,12 +51,15 @@ def to_html(page: Page) -> str:
 
 
 def with_code(text: object) -> markupsafe.Markup:
-    """Text whose words in backticks are code.
+    """Text whose words in backticks are code, and whose figures stay beside their per cent sign.
 
     >>> with_code("`batch` < `none`")
     Markup('<code>batch</code> &lt; <code>none</code>')
+    >>> with_code("8.3 (8.1–8.8) %")
+    Markup('8.3 (8.1–8.8)\\xa0%')
     """
-    parts = str(text).split("`")
+    text = PER_CENT.sub("\N{NO-BREAK SPACE}%", str(text))
+    parts = text.split("`")
     if len(parts) % 2 == 0:
         return markupsafe.escape(text)
     kinds = itertools.cycle((markupsafe.escape, markupsafe.Markup("<code>{}</code>").format))

@@ -46,10 +46,10 @@ def test_the_claim_holds_where_growth_is_that_of_the_theory_and_skips_cure_it(fo
     ("changes", "words"),
     [
         ({("relu", 8): 1.337 * 1.021}, r"\+2.1 % \(relu, batch 8\)"),
-        ({("relu", 32): 1.234 * 0.979}, r"-2.1 % \(relu, batch 32\)"),
-        ({("linear", 6): 1.0}, r"-13.4 % \(linear, batch 6\)"),
-        ({("linear", 8): 1.0}, r"-8.7 % \(linear, batch 8\)"),
-        ({("linear", 16): 1.0}, r"-3.6 % \(linear, batch 16\)"),
+        ({("relu", 32): 1.234 * 0.979}, r"−2.1 % \(relu, batch 32\)"),
+        ({("linear", 6): 1.0}, r"−13.4 % \(linear, batch 6\)"),
+        ({("linear", 8): 1.0}, r"−8.7 % \(linear, batch 8\)"),
+        ({("linear", 16): 1.0}, r"−3.6 % \(linear, batch 16\)"),
         ({("relu", 256): 1.2112 * 1.011}, r"\(relu, batch 256\)"),
     ],
 )

@@ -55,7 +55,7 @@ def test_the_claim_holds_under_conditions_where_more_than_batch_size_matters(cha
 def test_batch_norm_is_level_up_to_a_point_and_only_with_moderate_batches():
     finding = planted({("batch", 32): 0.8801, ("batch", 8): 0.5})
     assert finding.verdict == HOLDS
-    assert "-40.0 with batches of 8, -1.0 with batches of 32." in finding.because
+    assert "−40.0 with batches of 8, −1.0 with batches of 32." in finding.because
 
 
 @pytest.mark.parametrize("batch", [16, 64])

@@ -44,7 +44,7 @@ def verdict(**options):
 def test_the_theory_in_both_kinds_of_networks_lets_the_claim_hold():
     finding = CLAIM.judge(QUICK, planted())
     assert finding.verdict == HOLDS
-    assert finding.number == "variance of branch / skip ∝ block^−1.00 (−1.00–−1.00)"
+    assert finding.number == "variance of branch / skip ∝ blockⁿ, n = −1.00 (−1.00 to −1.00)"
     assert verdict(exponent=-1.09, preset_exponent=-0.76, branch=0.81, doubling=1.75) == HOLDS
 
 

@@ -40,7 +40,7 @@ class Outline(html.parser.HTMLParser):
 
     def handle_data(self, data):
         if "style" not in self.open:
-            self.text += data
+            self.text += data.replace("\N{NO-BREAK SPACE}", " ")
 
     def note(self, tag, attributes):
         self.tags.append(tag)

@@ -96,6 +96,12 @@ def test_a_column_of_figures_is_aligned_to_the_right():
     assert table.alignments == ("words", "figures", "prose", "figures")
 
 
+def test_a_column_of_phrases_is_wider_than_one_of_words():
+    table = Table("caption", ("arm", "rate"), (("batch norm", "0.1"), ("batch norm, then noise", "0.1")))
+    assert table.alignments == ("phrases", "figures")
+    assert table.alignments[0] != Table("caption", ("arm",), (("batch norm",),)).alignments[0]
+
+
 def test_an_empty_table_keeps_its_heads():
     outline = check(to_html(page_with(Table("nothing", ("a", "b"), ()))))
     assert outline.tables == [{"caption": True, "scopes": ["col", "col"]}]
