@@ -6,6 +6,7 @@ import os
 import pathlib
 import pickle
 import sys
+import tempfile
 
 import click.testing
 import keras
@@ -277,6 +278,15 @@ def test_what_cannot_be_is_told(change, error, words, tmp_path, monkeypatch):
     with pytest.raises(error, match=words):
         export.export(**{"model": small(), "path": "exported", "report": None} | change)
     assert [entry.name for entry in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def refuse(prefix, dir):
+        raise PermissionError(13, "Permission denied", f"{dir}/{prefix}8f3a")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(PermissionError, match=f"^{str(tmp_path)!r} cannot be written: Permission denied. Choose"):
+        export.export(small(), tmp_path / "exported", check=False, report=None)
 
 
 def test_what_is_missing_is_told(tmp_path, monkeypatch):

@@ -182,8 +182,14 @@ def test_the_command(examples, tmp_path):
     out = tmp_path / "out.tflite"
     arguments = (tmp_path / "model.keras", out, "--format", "tflite", "--int8", "--calibrate")
     code, printed = typed(*arguments, tmp_path / "nothing.npy")
-    assert code == 1
-    assert "There is no file" in printed
+    assert code == 2
+    assert "there is no file" in printed
+    (tmp_path / "text.npy").write_text("1, 2")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    for name in ("text", "objects"):
+        code, printed = typed(*arguments, tmp_path / f"{name}.npy")
+        assert code == 1
+        assert f"{name}.npy' cannot be read as numpy.save writes it" in printed
     code, printed = typed(*arguments, tmp_path / "data.npy")
     assert code == 0, printed
     assert "fold: 2 folded." in printed

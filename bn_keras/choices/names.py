@@ -36,7 +36,25 @@ PEERS = (
     "keras network", "without norm", "bn_keras folded", "bn_keras plain", "bn_keras synchronized", "keras plain",
     "keras synchronized",
 )  # fmt: skip
-CLAIMS = tuple(f"C{number}" for number in range(1, 16))
+# The claims and their titles.
+CLAIMS = {
+    "C1": "Batch norm reaches the same accuracy in fewer steps",
+    "C2": "Batch norm trains at learning rates at which the network without norm does not learn",
+    "C3": "Networks with batch norm depend less on the scale of the first weights",
+    "C4": "Batch norm makes networks with sigmoids trainable",
+    "C5": "Batch norm regularizes, so that dropout is needed less; moderate batches do best",
+    "C6": "With batch norm the distribution of a unit's input stays stable while the network trains",
+    "C7": "Covariate shift does not explain the gain of batch norm; a smoother loss does",
+    "C8": "Batch norm makes the gradients of deep networks explode at initialization; skip connections cure it",
+    "C9": "Norm decouples the length of weights from their direction, and half-spaces are learned faster",
+    "C10": "Population statistics make inference independent of the batch; "
+    "moving averages reach them late, recalibration at once",
+    "C11": "Batch norm needs batches of a moderate size; layer norm does not",
+    "C12": "Layer norm ignores the scale of its input, and trains as it infers",
+    "C13": "Whitening the channels needs fewer steps than batch norm",
+    "C14": "Batch norm makes residual branches smaller than the skip, by the square root of the depth",
+    "C15": "Forward, backward and inference are the paper's equations, to rounding",
+}
 # Suggestions for completion: `load` takes every image classification set of tensorflow-datasets.
 DATA = (
     "digits", "mnist", "fashion_mnist", "kmnist", "emnist", "cifar10", "cifar100", "svhn_cropped", "stl10",

@@ -1,5 +1,7 @@
 """The command `bn-keras bench`."""
 
+import inspect
+
 import click
 
 from bn_keras.bench.cases import GROUPS
@@ -22,14 +24,17 @@ from bn_keras.cli.values import Name, Out, ranged
     "--peer", "peers", type=Name(PEERS), multiple=True, metavar="PEER", help="bn_keras, keras, …; may be repeated."
 )
 @click.option("--rounds", type=ranged("rounds"), default=15, show_default=True, help="Turns of each peer.")
-@click.option("--out", type=Out(), default="benchmarks", show_default=True, metavar="DIR", help="For results.json.")
+@click.option(
+    "--out", type=Out(folder=True), default="benchmarks", show_default=True, metavar="DIR", help="For results.json."
+)
 @click.option("--resume", is_flag=True, help="Continue the benchmark in --out.")
 @click.option("--quick", is_flag=True, help="Measure tiny inputs in 2 rounds, to see that everything runs.")
 def bench(groups, peers, rounds, out, resume, quick):
     """Measure the layers beside their peers, in turns.
 
-    Leave the machine alone meanwhile. `bn-keras page benchmark --results DIR` writes the page and its pictures. The
-    groups:
+    Leave the machine alone meanwhile. `bn-keras page benchmark --results DIR` writes the page and its pictures.
+
+    The groups:
     """
     load_keras()
     with needs("lab"):
@@ -57,4 +62,4 @@ def show(results):
         click.echo(f"Left out: {line}", err=True)
 
 
-bench.help += "".join(f"\n\n{name}: {group.title}." for name, group in GROUPS.items())
+bench.help = inspect.cleandoc(bench.help) + "".join(f"\n\n{name}: {group.title}." for name, group in GROUPS.items())

@@ -4,7 +4,7 @@ import pathlib
 
 import click
 
-from bn_keras.choices.names import CLAIMS, suggestion
+from bn_keras.choices.names import CLAIMS
 from bn_keras.choices.ranges import Range
 from bn_keras.cli.errors import explained, needs
 from bn_keras.cli.start import load_keras
@@ -28,8 +28,7 @@ class ClaimId(click.ParamType):
 
     def convert(self, value, param, ctx):
         if value.upper() not in CLAIMS:
-            near = suggestion(value.upper(), CLAIMS) or f" Claims: {', '.join(CLAIMS)}."
-            self.fail(f"Unknown claim {shortened(value)}.{near}", param, ctx)
+            self.fail(f"expected C1 to C{len(CLAIMS)}; received {shortened(value)}.", param, ctx)
         return value.upper()
 
     def shell_complete(self, ctx, param, incomplete):
@@ -41,7 +40,12 @@ class ClaimId(click.ParamType):
 @click.option("--list", "listed", is_flag=True, help="Print the ids and titles, and measure nothing.")
 @click.option("--quick", is_flag=True, help="Small sizes: less than a minute for each claim, and no network.")
 @click.option(
-    "--out", type=Out(), default="claims", show_default=True, metavar="DIR", help="For the results and the pictures."
+    "--out",
+    type=Out(folder=True),
+    default="claims",
+    show_default=True,
+    metavar="DIR",
+    help="For the results and the pictures.",
 )
 @click.option("--resume", is_flag=True, help="Continue the results in --out: measure only what is missing.")
 @click.option(
@@ -70,6 +74,10 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
     """
     if quick and images:
         raise click.UsageError("--images is for the full form. Leave out --images or --quick.")
+    if listed:
+        for name in dict.fromkeys(ids or CLAIMS):
+            click.echo(f"{name:<4} {CLAIMS[name]}")
+        return
     load_keras()
     with needs("lab"):
         from bn_keras.experiments.claims import catalog
@@ -80,10 +88,6 @@ def claims(ids, listed, quick, out, resume, jobs, data_dir, images):
 
         claims_by_id = {claim.id: claim for claim in map(catalog.claim_named, ids)}
         chosen = list(claims_by_id.values()) or catalog.all_claims()
-        if listed:
-            for claim in chosen:
-                click.echo(f"{claim.id:<4} {claim.title}")
-            return
         form = Form(quick=True) if quick else Form(images=images or Form.images)
         results = measure(
             chosen,

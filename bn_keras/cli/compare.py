@@ -69,7 +69,7 @@ Examples:
 @click.option("--norm-momentum", type=ranged("norm_momentum"), help="Momentum of moving averages.  [default: 0.9]")
 @click.option(
     "--out",
-    type=Out(),
+    type=Out(folder=True),
     default="comparison",
     show_default=True,
     metavar="DIR",

@@ -21,7 +21,7 @@ Examples:
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option(
     "--data",
-    type=DataName(),
+    type=DataName(".npz"),
     required=True,
     metavar="NAME",
     help="digits, a data set of tensorflow-datasets, folder:PATH, text:PATH, or a file .npz with x and perhaps y.",
@@ -74,7 +74,7 @@ def doctor(model, data, data_dir, image_size, batch_size, steps, fix, figure, re
 
 
 def check_outputs(outputs) -> None:
-    """Refuses paths that exist or have another suffix, before anything is loaded."""
+    """Refuses paths that exist, are in no folder or have another suffix, before anything is loaded."""
     for option, (path, suffixes) in outputs.items():
         if path is None:
             continue
@@ -82,12 +82,16 @@ def check_outputs(outputs) -> None:
             raise click.UsageError(f"{option} expects a file {' or '.join(suffixes)}. Received: {path!r}.")
         if pathlib.Path(path).exists():
             raise click.UsageError(f"{option}: {path!r} exists, and the command overwrites nothing. Name another file.")
+        if not pathlib.Path(path).parent.is_dir():
+            raise click.UsageError(f"{option}: there is no folder {str(pathlib.Path(path).parent)!r}. Make it first.")
 
 
 def load(path):
     """The model, compiled if the file says how: the doctor looks at its loss and its weight decay."""
     import keras
 
+    if not zipfile.is_zipfile(path):  # Keras would say that the file does not exist
+        raise click.ClickException(f"{path!r} is no .keras file: those are zip archives, as model.save writes.")
     try:
         return keras.saving.load_model(path)
     except Exception as error:
@@ -113,8 +117,6 @@ def examples_of(name, data_dir, image_size, batch_size):
 def arrays_of(path):
     import numpy as np
 
-    if not pathlib.Path(path).is_file():
-        raise click.UsageError(f"--data: there is no file {path!r}.")
     try:
         file = np.load(path)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:

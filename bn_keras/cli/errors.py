@@ -29,6 +29,17 @@ def needs(extra: str) -> Iterator[None]:
         ) from None
 
 
+def options_in(error: Exception) -> str:
+    """The message of an error, with `--image-size` for `image_size` where the command has such an option."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{str(error.filename)!r} cannot be read or written: {error.strerror}."
+    for parameter in click.get_current_context().command.params:
+        if isinstance(parameter, click.Option):
+            text = text.replace(f"`{parameter.name}`", parameter.opts[-1])
+    return text
+
+
 @contextlib.contextmanager
 def explained(usage: type[Exception] | tuple[type[Exception], ...], interrupted: str) -> Iterator[None]:
     """Turns errors in the block into errors of the command line.
@@ -40,8 +51,8 @@ def explained(usage: type[Exception] | tuple[type[Exception], ...], interrupted:
     try:
         yield
     except usage as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(options_in(error)) from None
     except (ResultsError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(options_in(error)) from None
     except KeyboardInterrupt:
         raise click.ClickException(f"Interrupted. {interrupted}") from None

@@ -1,20 +1,19 @@
 """The command `bn-keras export`."""
 
-import pathlib
-
 import click
 
 from bn_keras.choices.formats import FORMATS, free_path
 from bn_keras.choices.names import PREPROCESSING
+from bn_keras.cli.errors import options_in
 from bn_keras.cli.start import load_keras
-from bn_keras.cli.values import Name, ranged
+from bn_keras.cli.values import DataName, Name, Out, ranged
 
 CALIBRATION_EXAMPLES = 512
 
 
 @click.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
-@click.argument("out", type=click.Path())
+@click.argument("out", type=Out())
 @click.option(
     "--format",
     type=Name(FORMATS),
@@ -34,6 +33,7 @@ CALIBRATION_EXAMPLES = 512
 @click.option("--int8", is_flag=True, help="Fold and write 8-bit integers, with ranges from --calibrate.")
 @click.option(
     "--calibrate",
+    type=DataName(".npy"),
     metavar="DATA",
     help="Calibration data for --int8: a .npy file of examples, or the name of a data set.",
 )
@@ -49,7 +49,7 @@ def export(model, out, no_check, int8, calibrate, allow_drop, **choice):
     try:
         free_path(out, FORMATS[choice["format"]])
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(options_in(error)) from None
     except OSError as error:
         raise click.ClickException(str(error)) from None
     load_keras()
@@ -64,7 +64,7 @@ def export(model, out, no_check, int8, calibrate, allow_drop, **choice):
         else:
             export_model(model, out, check=not no_check, report=click.echo, **choice)
     except (EOFError, ExportError, ImportError, OSError, TypeError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(options_in(error)) from None
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted. Nothing was written.") from None
 
@@ -91,9 +91,10 @@ def calibration_of(text):
     import numpy as np
 
     if text.endswith(".npy"):
-        if not pathlib.Path(text).is_file():
-            raise FileNotFoundError(f"There is no file {text!r}. Expected a .npy file, as numpy.save writes.")
-        return np.load(text)
+        try:
+            return np.load(text)
+        except (ValueError, EOFError):  # NumPy's own words recommend unsafe loading
+            raise ValueError(f"{text!r} cannot be read as numpy.save writes it, without objects of Python.") from None
     from bn_keras.experiments.data import load
 
     train = load(text).train

@@ -107,7 +107,12 @@ Examples:
     "--restarts", type=ranged("restarts"), default=3, show_default=True, help="Restarts after another worker is lost."
 )
 @click.option(
-    "--out", type=Out(), default="run", show_default=True, metavar="DIR", help="For the model, checkpoints and logs."
+    "--out",
+    type=Out(folder=True),
+    default="run",
+    show_default=True,
+    metavar="DIR",
+    help="For the model, checkpoints and logs.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 def train(preset, data, data_dir, out, resume, strategy, replicas, join_timeout, restarts, epochs, **changes):

@@ -1,5 +1,6 @@
 """The values of options: each is checked when it is read, and the shell can complete its names."""
 
+import pathlib
 from collections.abc import Callable, Iterable
 
 import click
@@ -97,11 +98,24 @@ class Names(click.ParamType):
 
 
 class DataName(click.ParamType):
-    """The name of a data set. `load` knows more names than the list, and says so where it does not know one."""
+    """The name of a data set, or the path of one that exists.
+
+    `load` knows more names than the list, and says so where it does not know one.
+
+    Args:
+        suffix: The end of the names of files that the option takes too, such as `.npz`; `""` for none.
+    """
 
     name = "data"
 
+    def __init__(self, suffix: str = ""):
+        self.suffix = suffix
+
     def convert(self, value, param, ctx):
+        if self.suffix and value.endswith(self.suffix):
+            if not pathlib.Path(value).is_file():
+                self.fail(f"there is no file {value!r}.", param, ctx)
+            return value
         kind, colon, path = value.partition(":")
         plain = value.isprintable() and not any(sign.isspace() for sign in value)
         if not ((kind in ("folder", "text") and path) if colon else (value and plain)):
@@ -111,6 +125,9 @@ class DataName(click.ParamType):
                 param,
                 ctx,
             )
+        if colon and not pathlib.Path(path).expanduser().exists():
+            what = {"folder": "folder", "text": "file"}[kind]
+            self.fail(f"the {what} {path!r} does not exist. Check the path after '{kind}:'.", param, ctx)
         return value
 
     def shell_complete(self, ctx, param, incomplete):
@@ -201,13 +218,22 @@ class Pair(click.ParamType):
 
 
 class Out(click.ParamType):
-    """The folder or file to write; an empty text would be the current folder."""
+    """The folder or file to write; an empty text would be the current folder.
+
+    Args:
+        folder: Whether it is a folder.
+    """
 
     name = "path"
+
+    def __init__(self, folder: bool = False):
+        self.folder = folder
 
     def convert(self, value, param, ctx):
         if not value.strip():
             self.fail(f"expected a path; received {shortened(value)}. Use . for the current folder.", param, ctx)
+        if self.folder and pathlib.Path(value).expanduser().is_file():
+            self.fail(f"{value!r} is a file; expected a folder.", param, ctx)
         return value
 
     def shell_complete(self, ctx, param, incomplete):

@@ -9,7 +9,7 @@ from bn_keras.choices.fields import RecipeError
 from bn_keras.experiments.data import Data
 from bn_keras.experiments.memory import WIDE, check_width
 from bn_keras.experiments.training_recipe import TrainingRecipe
-from bn_keras.models import build
+from bn_keras.models import build, preset
 
 
 @contextlib.contextmanager
@@ -48,4 +48,13 @@ def build_network(recipe: TrainingRecipe, data: Data) -> keras.Model:
     except RecipeError:
         raise
     except (ValueError, TypeError) as error:
-        raise NetworkError(f"{recipe.preset!r} cannot be built for the data {data.name!r}: {error}") from error
+        hint = kind_wanted(recipe.preset, data)
+        raise NetworkError(f"{recipe.preset!r} cannot be built for the data {data.name!r}: {error}{hint}") from error
+
+
+def kind_wanted(name: str, data: Data) -> str:
+    """A sentence with the data that a preset takes, if the data set is of the other kind."""
+    if len(preset(name).input_shape) == len(data.input_shape):
+        return ""
+    text = len(preset(name).input_shape) == 1
+    return f" This network takes {'text, such as text:PATH or tiny_shakespeare' if text else 'images'}."

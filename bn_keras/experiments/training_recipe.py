@@ -103,9 +103,10 @@ class TrainingRecipe:
         if callable(self.norm):
             raise RecipeError("norm", "a name, or a name and a dict of options, so that it can be stored", self.norm)
         check_norm(self.norm)
-        unknown = sorted(set(self.options) - set(preset(self.preset).options))
-        known = ", ".join(preset(self.preset).options) or "none"
-        require("options", not unknown, f"options of {self.preset!r}: {known}", dict(self.options))
+        known = preset(self.preset).options
+        words = f"among {', '.join(known)}, the options of {self.preset!r}"
+        words = words if known else f"left out: {self.preset!r} has no options"
+        require("options", set(self.options) <= set(known), words, dict(self.options))
         require_in_ranges(self, "width", "initial_gain", "image_size")
         require("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}", self.dtype)
         names = self.augment

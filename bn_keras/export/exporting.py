@@ -226,7 +226,11 @@ def read(path, custom_objects):
 @contextlib.contextmanager
 def beside(path):
     """A place for a file until it is moved to its path: on the same disk, and removed whatever happens."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=existing(path)))
+    above = existing(path)
+    try:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=above))
+    except OSError as error:
+        raise type(error)(f"{str(above)!r} cannot be written: {error.strerror}. Choose another path.") from None
     try:
         yield folder / path.name
     finally:

@@ -3,6 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 
+def three_digits(value: float) -> str:
+    """A positive number with three digits, or all digits before the point where there are more.
+
+    >>> three_digits(0.12345), three_digits(999.6), three_digits(1234.5)
+    ('0.123', '1,000', '1,234')
+    """
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: int | None = None) -> str:
     """A table. The first `left` columns are aligned to the left and the others to the right; `None` aligns none.
 

@@ -22,6 +22,10 @@ LISTS = {
 }
 
 
+def test_the_titles_of_claims_are_those_of_the_code():
+    assert {claim.id: claim.title for claim in catalog.all_claims()} == names.CLAIMS
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_of_names_is_that_of_the_code(name):
     assert list(getattr(names, name)) == list(LISTS[name])

@@ -24,6 +24,15 @@ def benchmark(tmp_path_factory):
     return out, *typed("bench", *QUICK, "--group", "batch-eager", "--group", "layer", "--out", out)
 
 
+def test_the_help_is_one_left_edge():
+    code, printed = typed("bench", "--help")
+    assert code == 0
+    text, options = printed.split("Options:")
+    assert {len(line) - len(line.lstrip()) for line in text.splitlines()[1:] if line.strip()} == {2}
+    assert "writes the page and its pictures.\n\n  The groups:\n\n  batch-float32: " in text
+    assert "--group GROUP" in options
+
+
 @pytest.mark.slow
 def test_it_prints_the_tables_and_writes_everything(benchmark):
     out, code, printed = benchmark

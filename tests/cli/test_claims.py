@@ -7,6 +7,7 @@ import re
 import pytest
 
 from bn_keras import experiments
+from bn_keras.choices.names import CLAIMS
 from bn_keras.cli.claims import claims
 from bn_keras.experiments.claims import catalog
 from bn_keras.experiments.claims.claim import CONDITIONALLY
@@ -33,10 +34,15 @@ def two_claims(monkeypatch):
     monkeypatch.setattr(catalog, "all_claims", lambda: list(found.values()))
 
 
-def test_the_claims_are_listed_and_nothing_is_measured(two_claims, tmp_path, monkeypatch):
+def test_the_claims_are_listed_and_nothing_is_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert typed("claims", "--list") == (0, "C8   The squares add up to five\nC9   Another sum\n")
-    assert typed("claims", "c9", "--list") == (0, "C9   Another sum\n")
+    code, printed = typed("claims", "--list")
+    assert code == 0
+    assert printed.splitlines() == [f"{claim.id:<4} {claim.title}" for claim in catalog.all_claims()]
+    assert typed("claims", "c9", "C8", "c9", "--list") == (
+        0,
+        "".join(f"{name:<4} {CLAIMS[name]}\n" for name in ("C9", "C8")),
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -114,8 +120,9 @@ def test_jobs_are_the_cores_in_full_and_one_with_quick(two_claims, tmp_path, mon
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["C88"], "Unknown claim 'C88'. Did you mean 'C8'?"),
-        (["x"], "Unknown claim 'x'. Claims: C1, C2,"),
+        (["C16"], "expected C1 to C15; received 'C16'. "),
+        (["c"], "expected C1 to C15; received 'c'. "),
+        (["8"], "expected C1 to C15; received '8'. "),
         (["C8", "--quik"], "--quick"),
         (["--jobs", "0"], "'--jobs': expected an int in [1, "),
         (["--images", "cifar10", "--quick"], "--images is for the full form. Leave out --images or --quick."),

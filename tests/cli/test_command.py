@@ -89,7 +89,7 @@ def test_pages_from_the_code_do_not_need_the_lab(tmp_path):
     [
         (["compare"], "compare", "lab"),
         (["bench", "--quick"], "bench", "lab"),
-        (["claims", "--list"], "claims", "lab"),
+        (["claims", "C8", "--quick"], "claims", "lab"),
         (["presets"], "presets", "lab"),
         (["page", "zoo", "--results", ROOT / "models", "--out", "zoo"], "page", "lab"),
         (["page", "folding", "--quick", "--out", "folding.md"], "page", "lab"),

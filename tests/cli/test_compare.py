@@ -139,8 +139,11 @@ def test_every_option_is_typed_wrong_here():
 def test_what_cannot_be_done_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     code, printed = typed("compare", *TINY, "--out", tmp_path / "file")
+    assert code == 2
+    assert "file' is a file; expected a folder." in words_of(printed)
+    code, printed = typed("compare", *TINY, "--out", tmp_path / "file" / "folder")
     assert code == 1
-    assert "file" in printed
+    assert "folder' cannot be read or written: Not a directory." in words_of(printed)
     monkeypatch.setattr(experiments.data.download, "reachable", lambda address, seconds: False)
     code, printed = typed("compare", "--data", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "out")
     assert code == 1

@@ -15,7 +15,7 @@ from tests.processes import run_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 HEAVY = ("tensorflow", "keras", "matplotlib", "jax", "scipy", "sklearn")
-HELPS = [[], ["--help"], ["--version"], *([name, "--help"] for name in cli.commands)]
+HELPS = [[], ["--help"], ["--version"], ["claims", "--list"], *([name, "--help"] for name in cli.commands)]
 USAGE_ERRORS = [
     ["trian"],
     ["train"],
@@ -26,16 +26,26 @@ USAGE_ERRORS = [
     ["train", "mlp_sigmoid", "--norm", "group:8"],
     ["train", "mlp_sigmoid", "--optimizer", "lion"],
     ["train", "mlp_sigmoid", "--data", "two words"],
+    ["train", "mlp_sigmoid", "--data", "folder:nowhere"],
+    ["train", "transformer_small", "--data", "text:nowhere.txt"],
     ["train", "mlp_sigmoid", "--steps", "20", "--warmup", "20"],
     ["train", "mlp_sigmoid", "--steps", "20", "--epochs", "1"],
     ["train", "mlp_sigmoid", "--replicas", "2"],
     ["compare", "mlp_sigmod"],
     ["compare", "--norms", "batch,layer"],
     ["compare", "--steps", "100", "--evaluate-every", "30"],
+    ["compare", "--out", "setup.cfg"],
+    ["train", "mlp_sigmoid", "--out", "setup.cfg"],
+    ["claims", "C8", "--quick", "--out", "setup.cfg"],
     ["claims", "C88"],
     ["claims", "--jobs", "1000000"],
     ["bench", "--group", "bach"],
     ["export", "nothing.keras", "out"],
+    ["export", "setup.cfg", ""],
+    ["export", "setup.cfg", "out.tflite", "--format", "tflite", "--int8", "--calibrate", "nothing.npy"],
+    ["export", "setup.cfg", "out.tflite", "--format", "tflite", "--int8", "--calibrate", "folder:nowhere"],
+    ["doctor", "setup.cfg", "--data", "nothing.npz"],
+    ["doctor", "setup.cfg", "--data", "digits", "--json", "nowhere/report.json"],
     ["page", "foldng"],
     ["page", "options", "--quick", "--out", "page.md"],
     ["presets", "mlp_sigmod"],

@@ -147,7 +147,7 @@ def test_divergence_is_a_failure_with_advice(tmp_path):
         (("train", "resnet21"), "Did you mean 'resnet20'?"),
         ((*TINY, "--norm", "bach"), "Did you mean 'batch'?"),
         ((*TINY, "--norm", "group:8"), "expected key=value, such as groups=8; received '8'"),
-        ((*TINY, "--option", "depth=3"), "--option must be options of 'mlp_sigmoid': none."),
+        ((*TINY, "--option", "depth=3"), "--option must be left out: 'mlp_sigmoid' has no options."),
         ((*TINY, "--optimizer", "lion"), "expected one of sgd, momentum, adam, adamw; received 'lion'."),
         ((*TINY, "--schedule", "step"), "'--schedule': expected one of constant, cosine,"),
         ((*TINY, "--augment", "flop"), "'--augment': expected different names of flip, shift,"),
@@ -170,11 +170,20 @@ def test_divergence_is_a_failure_with_advice(tmp_path):
         ((*TINY, "--batch-size", "7", "--accumulate", "2"), "--batch-size must be a multiple of accumulate=2."),
         ((*TINY, "--replicas", "2"), "--replicas is for --strategy mirrored. Received: --strategy one."),
         ((*TINY, "--join-timeout", "0"), "'--join-timeout': expected a number in (0, 604800]; received '0'."),
-        ((*TINY, "--data", "folder:nowhere"), "nowhere"),
+        (
+            ("train", "transformer_small", "--option", "depth=3", "--option", "hight=2"),
+            "--option must be among",
+        ),
+        ((*TINY, "--data", "folder:nowhere"), "'--data': the folder 'nowhere' does not exist."),
+        ((*TINY, "--data", "text:nowhere"), "'--data': the file 'nowhere' does not exist."),
+        ((*TINY, "--image-size", "4096"), "Choose a smaller --image-size"),
         ((*TINY, "--data", "minst"), "mnist"),
         ((*TINY, "--norm", "group:groups=5"), "groups"),
         ((*TINY, "--norm", "batch:momentum=high"), "`momentum` must be in [0, 1]. Received: momentum='high'"),
-        (("train", "transformer_small", "--steps", "10"), "'transformer_small' cannot be built for the data 'digits'"),
+        (
+            ("train", "transformer_small", "--steps", "10"),
+            "This network takes text, such as text:PATH or tiny_shakespeare.",
+        ),
     ],
 )
 def test_typed_wrong(arguments, words, tmp_path, monkeypatch):

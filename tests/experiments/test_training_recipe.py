@@ -30,7 +30,7 @@ def test_every_preset_has_a_recipe_of_training(name):
     ("changes", "words"),
     [
         ({"norm": lambda: None}, "`norm` must be a name"),
-        ({"options": {"depth": 3}}, "`options` must be options of 'mlp_sigmoid': none"),
+        ({"options": {"depth": 3}}, "`options` must be left out: 'mlp_sigmoid' has no options"),
         ({"dtype": "int8"}, "`dtype` must be one of"),
         ({"augment": "flip"}, "`augment` must be different names"),
         ({"augment": ("flip", "flip")}, "`augment` must be different names"),

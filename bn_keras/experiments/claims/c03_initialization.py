@@ -87,6 +87,7 @@ def cells(form: Form, found: Found) -> list[Cell]:
             [arm_of(form, network, arm, gain) for arm in ARMS], rates_of(form, found, network, gain)
         )
     ]
+    tuning.sort(key=lambda cell: (cell["network"], cell["norm"]))  # each change of the arm compiles its steps anew
     if not found.has(tuning):
         return tuning
     shared = [run for group in groups(form, found).values() for run in group.values()]

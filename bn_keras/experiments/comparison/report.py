@@ -7,7 +7,7 @@ from bn_keras.choices.norm_text import text_of
 from bn_keras.experiments.comparison.analysis import Comparison, Speedup
 from bn_keras.experiments.comparison.plan import FASTEST, MOST_ACCURATE, SAME
 from bn_keras.experiments.comparison.recipe import BASELINE
-from bn_keras.lab.markdown import facts, size
+from bn_keras.lab.markdown import facts, size, three_digits
 
 SPEED_COLUMNS = ("arm", "winner", "steps", "never", "fewer steps", "faster", "seconds", "less time")
 SETTING_COLUMNS = ("arm", "winner", "learning rate", "warm-up", "weight decay", "gain")
@@ -62,7 +62,7 @@ def steps_cells(crossings: tuple[float, ...]) -> tuple[str, str]:
 def seconds(crossings: tuple[float, ...], cost: float) -> str:
     """The median of crossings in seconds."""
     median = statistics.median(crossings)
-    return "never" if math.isinf(median) else f"{median * cost:.3g}"
+    return "never" if math.isinf(median) else three_digits(median * cost)
 
 
 def steps(count: float) -> str:
@@ -132,9 +132,9 @@ def cost_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     rows = []
     for arm in comparison.recipe.arms:
         cost = comparison.costs.arms[arm]
-        spread = f"{1000 * min(cost.seconds):.3g} to {1000 * max(cost.seconds):.3g}"
+        spread = f"{three_digits(1000 * min(cost.seconds))} to {three_digits(1000 * max(cost.seconds))}"
         ratio = f"{comparison.costs.ratio(arm, BASELINE):.2f}×"
-        cells = (f"{cost.parameters:,}", f"{1000 * cost.median:.3g}", spread, ratio)
+        cells = (f"{cost.parameters:,}", three_digits(1000 * cost.median), spread, ratio)
         rows.append((arm, *cells, f"{cost.compile_seconds:.1f}"))
     return rows
 

@@ -11,6 +11,7 @@ from bn_keras.experiments.data import Data
 from bn_keras.experiments.trainer import Trainer
 from bn_keras.experiments.training_recipe import TrainingRecipe
 from bn_keras.lab.machine import provenance
+from bn_keras.lab.markdown import three_digits
 from bn_keras.lab.results import ResultsError, write_whole
 from bn_keras.lab.watcher import Watcher
 
@@ -87,7 +88,7 @@ def measure_costs(
         arm: StepCost(tuple(seconds[arm]), max(0.0, compile_seconds[arm]), trainers[arm].model.count_params())
         for arm in recipes
     }
-    watcher.item_ends(", ".join(f"{arm} {1000 * cost.median:.3g} ms" for arm, cost in arms.items()))
+    watcher.item_ends(", ".join(f"{arm} {three_digits(1000 * cost.median)} ms" for arm, cost in arms.items()))
     return StepCosts(arms, provenance())
 
 
@@ -119,6 +120,6 @@ def read_costs(out: pathlib.Path) -> StepCosts | None:
             arm: StepCost(tuple(cost["seconds"]), cost["compile_seconds"], cost["parameters"])
             for arm, cost in values.pop("arms").items()
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"{str(path)!r} holds no costs: {error}. Remove it, and resume.") from None
     return StepCosts(arms, values)

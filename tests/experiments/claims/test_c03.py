@@ -1,9 +1,11 @@
 """C3: the rule on planted runs, and the width of a range."""
 
+import itertools
+
 import pytest
 
 from bn_keras.experiments.claims.c03_initialization import CLAIM, GAINS, decades, range_of
-from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form
+from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Form, Found
 from tests.experiments.claims.planted_runs import planted_curve, planted_measurements
 
 FORM = Form()
@@ -103,3 +105,10 @@ def test_a_diverged_seed_ends_the_range():
 
 def test_the_figure_draws():
     CLAIM.draw(FORM, trains_until(limits((1, 100), (1, 10)))).canvas.draw()
+
+
+def test_tuning_runs_arm_by_arm():
+    """A change of the arm compiles the training steps anew."""
+    arms = [(cell["network"], cell["norm"]) for cell in CLAIM.cells(FORM, Found())]
+    changes = sum(one != other for one, other in itertools.pairwise(arms))
+    assert changes == len(set(arms)) - 1 == 3

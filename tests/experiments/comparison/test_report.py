@@ -34,6 +34,14 @@ def verdict(none, batch, costs=(1.0, 2.0)):
     return report.verdict(comparison(none=[none] * 5, batch=[batch] * 5, costs=costs).speedup("batch"))
 
 
+def test_long_times_are_not_powers_of_ten():
+    slow = comparison(none=[SLOW] * 5, batch=[FAST] * 5, costs=(3.69, 1234.0))
+    assert [row[2:4] for row in report.cost_rows(slow)] == [
+        ("3,690", "3,690 to 3,690"), ("1,234,000", "1,234,000 to 1,234,000"),
+    ]  # fmt: skip
+    assert "e+0" not in str(report.speed_rows(slow))
+
+
 def test_a_faster_arm_has_its_gain_with_the_interval():
     said = verdict(SLOW, FAST)
     assert said == (
