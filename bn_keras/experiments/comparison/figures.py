@@ -18,7 +18,7 @@ FIGURES = {
 }
 
 CAPTIONS = {
-    "learning_curves": "The best validation accuracy so far: median and range over seeds, and each crossing.",
+    "learning_curves": "The best validation accuracy so far: median, band over the seeds, and each crossing.",
     "speedup_over_target": "Speed-up over the target, from easy to hard.",
     "speedup_over_budget": "What each arm gets out of fewer trials: subsets of the stored trials, drawn 1,000 times.",
     "accuracy_over_rate": "The best accuracy of every trial over its learning rate.",
