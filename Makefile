@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DATA_DIR ?=
 # off: `make docs` shows the notebooks without running them
 NOTEBOOKS ?= on
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 data_dir := $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 .PHONY: help demo test test-exhaustive test-fast check bench accuracy folding recalibration serving int8 surgery replicas throughput weights zoo claims docs notebooks test-oldest clean

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from bn_keras import cli
+from bn_keras.lab import quiet
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md"]
@@ -57,3 +58,9 @@ def test_a_reader_needs_two_minutes():
     lines = TEXT["README.md"].splitlines()
     assert len(lines) <= 120
     assert lines.index("## Install") < 20
+
+
+def test_make_does_not_bring_the_messages_of_tensorflow_back():
+    """A level in the environment is the user's own, so the commands keep it."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.findall(rf"{quiet.LEVEL}\W+(\w+)", makefile) == [quiet.SILENT]
