@@ -59,6 +59,7 @@ RANGES = {
     "epochs": Range(int, 1, 1_000_000),
     "evaluate_every": Range(int, 1, STEPS),
     "evaluation_examples": Range(int, 1, STEPS),
+    "examined_batches": Range(int, 1, 1_000),  # which stay in memory
     "extensions": Range(int, 0, 10),
     "image_size": Range(int, 1, 4_096),
     "initial_gain": Range(float, 0, 1_000, above=True),

@@ -37,7 +37,13 @@ Examples:
 @click.option(
     "--batch-size", type=ranged("batch_size"), default=32, show_default=True, help="Examples per batch, as in training."
 )
-@click.option("--steps", type=ranged("steps"), default=16, show_default=True, help="Batches to read, and to keep.")
+@click.option(
+    "--steps",
+    type=ranged("examined_batches"),
+    default=16,
+    show_default=True,
+    help="Batches to read, and to keep in memory.",
+)
 @click.option("--fix", type=Out(), metavar="OUT.keras", help="Write the model with all repairs that gain something.")
 @click.option("--figure", type=Out(), metavar="PATH", help="Draw the gap over depth: .png or .svg.")
 @click.option("--json", "report", type=Out(), metavar="PATH", help="Write the report as JSON.")

@@ -57,6 +57,9 @@ def test_usage_errors(files):
     code, printed = typed("doctor", files / "model.keras", "--data", files / "none.npz")
     assert code == 2
     assert "there is no file" in printed
+    code, printed = typed("doctor", files / "model.keras", "--data", "digits", "--steps", 1_000_000)
+    assert code == 2
+    assert "expected an int in [1, 1000]" in printed, "the batches stay in memory"
     code, printed = typed("doctor", files / "model.keras", "--data", "digits", "--fix", files / "out.h5")
     assert code == 2
     assert "--fix expects a file .keras" in printed
