@@ -22,7 +22,7 @@ demo: $(VENV)/.lab  ## sketch what batch norm does to two networks on real digit
 # Each test file runs in one process, because its tests share slow set-up and count their random cases. The files run in
 # the order of tests/conftest.py.
 in_parallel := --numprocesses auto --dist loadfile --no-loadscope-reorder
-test: $(VENV)/.dev  ## all tests, in one process more than there are cores
+test: $(VENV)/.dev  ## all tests, in as many processes as there are cores
 	$(BIN)/pytest $(in_parallel)
 
 test-exhaustive: $(VENV)/.dev  ## all tests, with the cases that repeat others in every line of code

@@ -24,12 +24,6 @@ def pytest_addoption(parser):
     parser.addoption("--exhaustive", action="store_true", help="run the cases marked exhaustive too")
 
 
-@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is not installed
-def pytest_xdist_auto_num_workers():
-    """One more than there are cores: while a test waits for processes of its own, its core would be idle."""
-    return len(PROCESS.cpu_affinity() if hasattr(PROCESS, "cpu_affinity") else range(psutil.cpu_count())) + 1
-
-
 def pytest_collection_modifyitems(config, items):
     fast, exhaustive = config.getoption("--fast"), config.getoption("--exhaustive")
     chosen, others, seen = [], [], set()

@@ -382,4 +382,4 @@ def test_the_command_with_an_opset(keras_file, tmp_path):
     assert [each.version for each in onnx.load(path).opset_import if not each.domain] == [13]
     code, printed = typed(keras_file, tmp_path / "other.onnx", "--format", "onnx", "--opset", "99")
     assert code == 1
-    assert "`opset` must be a whole number from 9 to" in printed
+    assert "--opset must be a whole number from 9 to" in printed

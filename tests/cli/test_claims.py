@@ -170,5 +170,5 @@ def test_ctrl_c_and_errors_keep_the_finished_measurements(two_claims, tmp_path, 
         typed("claims", "C8", "--quick", "--out", tmp_path, "--resume")
     (tmp_path / "file").write_text("")
     code, printed = typed("claims", "C8", "--quick", "--out", tmp_path / "file")
-    assert code == 1
+    assert code == 2
     assert "file" in printed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conformance.cases import CASES, every
+from tests.conformance.cases import MAIN, every
 from tests.processes import script_result
 
 pytestmark = pytest.mark.slow
@@ -13,6 +13,6 @@ def equal():
     return script_result("tests.conformance.train_twice")
 
 
-@every(CASES)
+@every(MAIN)
 def test_training_twice_gives_the_same_bits(equal, case):
     assert equal[case.name]

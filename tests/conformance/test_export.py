@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conformance.branches import branch, examples, plain
-from tests.conformance.cases import CASES, every
+from tests.conformance.cases import MAIN, every
 from tests.processes import result_of
 
 pytestmark = pytest.mark.slow
@@ -21,9 +21,9 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     keras.utils.set_random_seed(0)
     inputs, outputs = ({} for _ in range(2))
-    for case in CASES:
+    for case in MAIN:
         inputs[case.name], outputs[case.name] = branch(case, plain)
-    model, (x, _) = keras.Model(inputs, outputs), examples(6, CASES)
+    model, (x, _) = keras.Model(inputs, outputs), examples(6, MAIN)
     model(x, training=True)
     model.export(folder / "model", verbose=False)
     np.savez(folder / "model" / "inputs.npz", **x)
@@ -36,7 +36,7 @@ def test_nothing_of_us_was_there(exported):
     assert exported[-1] == {"blocked": True, "collectives": {"model": []}}
 
 
-@every(CASES)
+@every(MAIN)
 def test_it_says_there_what_it_says_here(exported, case):
     here, there, _ = exported
     np.testing.assert_allclose(there[case.name], here[case.name], rtol=0, atol=1e-5)

@@ -186,7 +186,9 @@ def test_every_implementation_in_float32(float64, implementation):
 
 
 @pytest.mark.parametrize("float64", [BY_NAME["rms"]], ids=str, indirect=True)
-@pytest.mark.parametrize("implementation", ["single ops", "xla"], indirect=True)
+@pytest.mark.parametrize(
+    "implementation", ["single ops", pytest.param("xla", marks=pytest.mark.exhaustive)], indirect=True
+)
 def test_every_implementation_in_float32_the_other_way(float64, implementation):
     """XLA eagerly, the others within a function of the user."""
     check_float32(float64, itself if implementation == "xla" else tf.function)

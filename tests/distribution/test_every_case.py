@@ -8,7 +8,7 @@ from tests.conformance.cases import DISTINCT, every
 from tests.conformance.test_export import SCRIPT
 from tests.processes import result_of
 
-REPLICAS, SAMPLES, BATCH = 4, 17, 8
+REPLICAS, SAMPLES, BATCH = 2, 9, 8
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,7 @@ def test_small_images_give_logits(name, shape, random):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # other networks train, fold and export too
 def test_it_trains_at_224_pixels_folds_and_exports(tmp_path, forked_exports):
     random = np.random.default_rng(0)
     split = ArraySplit(random.integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8, dtype=np.int32))

@@ -1,4 +1,4 @@
-"""Run by `test_traces.py`: by how many MB the process grows with 2,000 shapes or momenta, and the traces kept."""
+"""Run by `test_traces.py`: by how many MB the process grows with 800 shapes or momenta, and the traces kept."""
 
 import gc
 import json
@@ -9,7 +9,7 @@ import tensorflow as tf
 from bn_keras import BatchNorm, LayerNorm
 from bn_keras.ops import traces
 
-WARM, STEPS = 200, 2_000
+WARM, STEPS = 200, 800
 
 
 def megabytes():

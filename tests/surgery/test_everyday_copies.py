@@ -6,6 +6,7 @@ import pytest
 
 from bn_keras import surgery
 from bn_keras.surgery.reports import report
+from tests.exhaustive import marked
 from tests.surgery.everyday import (
     CHANGES,
     KERAS_BATCH_NORM,
@@ -65,6 +66,7 @@ def test_a_normalization_with_an_axis_and_its_inverse(change, random, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("change", marked(list(CHANGES), lambda name: name == "fold"))  # which changes the most
 def test_efficientnet_with_weights_from_a_file(change, random, tmp_path):
     settings = {"input_shape": (32, 32, 3), "classes": 3, "classifier_activation": None}
     trained = keras.applications.EfficientNetB0(weights=None, **settings)
