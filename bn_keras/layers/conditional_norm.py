@@ -81,8 +81,7 @@ class ConditionalNorm(NormalizationLayer):
     Call arguments:
         inputs: List of the tensor to normalize and the condition. A condition of features is a float tensor
             `(batch, features)`. A class is an int tensor `(batch,)` or `(batch, 1)`, from
-            `keras.Input((), dtype="int32")`. A class out of range gives NaN. A condition of one row holds for the whole
-            batch.
+            `keras.Input((), dtype="int32")`. A class out of range gives NaN. One row holds for the whole batch.
         training: Bool or `None`, for the layer that normalizes. Defaults to `None`.
         mask: Tensor, or list of a tensor and `None`, or `None`: the mask of the tensor to normalize, for the layer that
             normalizes. Defaults to `None`.
