@@ -12,6 +12,15 @@ def three_digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
+def counted(number: int, word: str) -> str:
+    """A number and its word.
+
+    >>> counted(1, "seed"), counted(24_000, "step")
+    ('1 seed', '24,000 steps')
+    """
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: int | None = None) -> str:
     """A table. The first `left` columns are aligned to the left and the others to the right; `None` aligns none.
 

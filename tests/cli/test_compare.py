@@ -45,7 +45,7 @@ def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(comparison
         "Tuning without normalization: 1 runs of 40 steps.",
         "run 2 of 2: batch, lr ",
         "The winners with new seeds: 6 runs of 40 steps.",
-        "Note: 3 seeds give wide intervals.",
+        "Note: Intervals of 3 seeds are wide.",
         "Pictures:",
         "Page:",
     ):

@@ -68,7 +68,7 @@ def test_results_that_are_missing_or_unfinished(zoo, tmp_path):
     next((zoo / "mlp_sigmoid" / "digits" / "runs").iterdir()).unlink()
     code, printed = typed("page", "zoo", "--results", zoo)
     assert code == 1
-    assert "lacks 1 runs of the stage" in printed
+    assert "lacks 1 run of the stage" in printed
     assert not (zoo / "README.md").exists(), "nothing is half-written"
 
 

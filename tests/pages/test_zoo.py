@@ -130,7 +130,7 @@ def test_missing_and_unfinished_comparisons_are_refused(tmp_path):
         zoo.files(Request(results=tmp_path))
     runs = made_up.folder(tmp_path / "mlp_sigmoid" / "digits") / "runs"
     next(runs.iterdir()).unlink()
-    with pytest.raises(ResultsError, match="lacks 1 runs of the stage"):
+    with pytest.raises(ResultsError, match="lacks 1 run of the stage"):
         zoo.files(Request(results=tmp_path))
 
 

@@ -20,6 +20,7 @@ from bn_keras.experiments.train import facts_of
 from bn_keras.experiments.trainer import Trainer
 from bn_keras.experiments.training_recipe import TrainingRecipe
 from bn_keras.lab.machine import machine, provenance
+from bn_keras.lab.markdown import counted
 from bn_keras.lab.results import ResultsError, check_same, write_whole
 from bn_keras.lab.watcher import Watcher
 
@@ -114,7 +115,11 @@ def read_comparison(out: str | os.PathLike) -> Comparison:
     work = Work(recipe, out, Watcher())
     found, costs = work.plan(), read_costs(out)
     if found.stage != "done" or costs is None:
-        what = f"{len(found.missing)} runs of the stage {found.stage!r}" if found.missing else "the cost of a step"
+        what = (
+            f"{counted(len(found.missing), 'run')} of the stage {found.stage!r}"
+            if found.missing
+            else "the cost of a step"
+        )
         raise ResultsError(f"{str(out)!r} lacks {what}. Finish it with `bn-keras compare … --resume`.")
     if set(costs.arms) != set(recipe.arms):
         raise ResultsError(f"{str(out / COSTS)!r} has the arms {', '.join(costs.arms)}. Remove it, and resume.")
@@ -213,7 +218,10 @@ class Work:
             "tuning": "Tuning of all arms",
             "seeds": "The winners with new seeds",
         }
-        return [*found.notes, f"{titles[found.stage]}: {len(found.jobs)} runs of {found.steps:,} steps."]
+        return [
+            *found.notes,
+            f"{titles[found.stage]}: {counted(len(found.jobs), 'run')} of {counted(found.steps, 'step')}.",
+        ]
 
     def run_one_of(self, found: Plan) -> bool:
         """Makes a missing run that no other process is making; whether there was one.

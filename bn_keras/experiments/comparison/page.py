@@ -10,7 +10,7 @@ from bn_keras.experiments.comparison.recipe import BASELINE
 from bn_keras.experiments.comparison.runs import Run
 from bn_keras.experiments.comparison.zoo import compare_command
 from bn_keras.lab.html import Code, Details, Facts, Items, Page, Paragraph, Picture, Section, Table, to_html
-from bn_keras.lab.markdown import sentence
+from bn_keras.lab.markdown import counted, sentence
 from bn_keras.lab.plot import svg
 from bn_keras.lab.results import write_whole
 
@@ -152,7 +152,7 @@ def runs_section(comparison: Comparison) -> Section:
     trials = [run for pool in comparison.plan.pools.values() for run in pool]
     seeds = {run.job: run for runs in comparison.seeds.values() for run in runs}
     tables = [
-        Details(f"{what} ({len(runs)} runs)", (Table(what, RUN_COLUMNS, tuple(map(run_row, runs))),))
+        Details(f"{what} ({counted(len(runs), 'run')})", (Table(what, RUN_COLUMNS, tuple(map(run_row, runs))),))
         for what, runs in (("Trials", trials), ("Winners with new seeds", list(seeds.values())))
     ]
     return Section("runs", "All runs", tuple(tables))

@@ -7,7 +7,7 @@ from bn_keras.choices.norm_text import text_of
 from bn_keras.experiments.comparison.analysis import Comparison, Speedup
 from bn_keras.experiments.comparison.plan import FASTEST, MOST_ACCURATE, SAME
 from bn_keras.experiments.comparison.recipe import BASELINE
-from bn_keras.lab.markdown import facts, size, three_digits
+from bn_keras.lab.markdown import counted, facts, size, three_digits
 
 SPEED_COLUMNS = ("arm", "winner", "steps", "never", "fewer steps", "faster", "seconds", "less time")
 SETTING_COLUMNS = ("arm", "winner", "learning rate", "warm-up", "weight decay", "gain")
@@ -29,7 +29,7 @@ def target_line(comparison: Comparison) -> str:
     recipe = comparison.recipe
     return (
         f"Target: {comparison.target:.2%} validation accuracy (standard error {comparison.error:.2%}), the median best "
-        f"of {recipe.seeds} seeds without norm. Harder target: {comparison.hard_target:.2%}, the highest median of all "
+        f"of {counted(recipe.seeds, 'seed')} without norm. Harder target: {comparison.hard_target:.2%}, the highest median of all "
         "arms."
     )
 
@@ -208,7 +208,7 @@ def notes(comparison: Comparison) -> list[str]:
     found = list(comparison.plan.notes)
     recipe = comparison.recipe
     if recipe.seeds < 5:
-        found.append(f"{recipe.seeds} seeds give wide intervals. Take 5 or more.")
+        found.append(f"Intervals of {counted(recipe.seeds, 'seed')} are wide. Take 5 seeds or more.")
     if comparison.target < 1.5 * comparison.chance:
         found.append("The baseline hardly learns anything, so its target says little.")
     gain = statistics.median(run.late_gain() for run in comparison.seeds[BASELINE, MOST_ACCURATE])

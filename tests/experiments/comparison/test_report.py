@@ -161,7 +161,7 @@ def test_a_summary_has_a_sentence_for_each_arm_and_the_doubts(several):
     assert said.startswith("mlp_sigmoid on digits. Target: ")
     few = made_up.comparison(seeds=3, sketch=True)
     assert summarize(few).startswith("mlp_sigmoid on digits (a sketch: few trials and seeds). ")
-    assert "Note: 3 seeds give wide intervals." in summarize(few)
+    assert "Note: Intervals of 3 seeds are wide." in summarize(few)
 
 
 def test_a_baseline_that_still_learns_with_new_seeds_is_noted():
