@@ -42,7 +42,7 @@ def test_compare_prints_the_answers_what_they_stand_on_and_the_doubts(comparison
         "Best accuracy",
         "Cost",
         "the one",
-        "Tuning without normalization: 1 runs of 40 steps.",
+        "Tuning without normalization: 1 run of 40 steps.",
         "run 2 of 2: batch, lr ",
         "The winners with new seeds: 6 runs of 40 steps.",
         "Note: Intervals of 3 seeds are wide.",

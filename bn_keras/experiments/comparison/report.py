@@ -29,8 +29,8 @@ def target_line(comparison: Comparison) -> str:
     recipe = comparison.recipe
     return (
         f"Target: {comparison.target:.2%} validation accuracy (standard error {comparison.error:.2%}), the median best "
-        f"of {counted(recipe.seeds, 'seed')} without norm. Harder target: {comparison.hard_target:.2%}, the highest median of all "
-        "arms."
+        f"of {counted(recipe.seeds, 'seed')} without norm. Harder target: {comparison.hard_target:.2%}, the highest "
+        "median of all arms."
     )
 
 
