@@ -22,7 +22,7 @@ LISTS = {
 }
 
 
-def test_the_titles_of_claims_are_those_of_the_code():
+def test_every_claim_has_its_title():
     assert {claim.id: claim.title for claim in catalog.all_claims()} == names.CLAIMS
 
 

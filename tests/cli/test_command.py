@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAB = ("rich", "matplotlib", "sklearn", "tensorflow_datasets")
-# Keras itself imports rich, so it is hidden after Keras is loaded; a forked process has loaded Keras alone.
+# Keras itself imports rich, so rich is hidden after Keras is loaded, as it is in a forked process.
 HIDE = "import sys, keras; sys.modules.update(dict.fromkeys({hidden!r})); sys.argv[0] = 'bn-keras'; "
 
 

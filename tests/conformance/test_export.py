@@ -1,4 +1,4 @@
-"""An exported model of all cases, loaded in a fresh process that cannot import bn_keras."""
+"""An exported model of the main cases, loaded in a fresh process that cannot import bn_keras."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Every layer through `fit` under MirroredStrategy, with a last batch that some replicas get nothing of."""
+"""Every layer through `fit` under MirroredStrategy, with a last batch that one replica gets nothing of."""
 
 import keras
 import numpy as np

@@ -13,7 +13,6 @@ import pytest
 from bn_keras import surgery
 from bn_keras.models import applications, build, imagenet, list_presets, preset
 from bn_keras.models.applications import FAMILY_LIST
-from tests.exhaustive import marked
 
 # The functions of Keras take the input that is passed in a list.
 pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs`")
@@ -262,7 +261,11 @@ def test_imagenet_weights_for_other_classes_keep_all_but_the_head(mobilenet_v2, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", marked([None, "layer", "rms", "decorrelated"], lambda norm: norm in (None, "layer")))
+@pytest.mark.parametrize(
+    "norm",
+    [None, "layer"]
+    + [pytest.param(norm, marks=pytest.mark.exhaustive) for norm in (("group", {"groups": 8}), "rms", "decorrelated")],
+)
 def test_other_norms_keep_the_imagenet_kernels_and_say_what_they_lose(norm, mobilenet_v2):
     with pytest.warns(UserWarning, match=r"those of 52 layers \(bn_Conv1, expanded_conv_depthwise_BN, "):
         model = build("mobilenetv2", norm=norm, **SMALL_V2)

@@ -88,9 +88,7 @@ def test_small_images_give_logits(name, shape, random):
 def test_it_trains_at_224_pixels_folds_and_exports(tmp_path, forked_exports):
     random = np.random.default_rng(0)
     split = ArraySplit(random.integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8, dtype=np.int32))
-    recipe = training_recipe(
-        "bn_inception", "noise", width=0.25, steps=6, evaluate_every=3, batch_size=4, learning_rate=0.02
-    )
+    recipe = training_recipe("bn_inception", "noise", steps=6, evaluate_every=3, batch_size=4, learning_rate=0.02)
     data = Data("noise", 10, (224, 224, 3), split, ArraySplit(split.inputs[:2], split.labels[:2]))
     results = train(recipe, tmp_path / "run", data=data)
     losses = [row["loss"] for row in results["evaluations"][1:]]

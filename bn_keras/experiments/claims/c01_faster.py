@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims import mnist_figure
 from bn_keras.experiments.claims.claim import (
     CONDITIONALLY,
@@ -259,7 +260,7 @@ def draw_curves(axes, found: Found, runs: dict[str, Cell], styles: dict[str, Arm
 
 CLAIM = Claim(
     id="C1",
-    title="Batch norm reaches the same accuracy in fewer steps",
+    title=CLAIMS["C1"],
     question="How many times fewer steps does batch norm need to the best accuracy of the network without norm?",
     method=f"{mnist_figure.METHOD} The validation accuracy is taken every 250 steps. The arms of section 4.2: "
     "`inception_small`, width 0.125, colour images of 16×16 pixels, SGD with momentum 0.9, batch 32, 4,000 steps (2.7 "

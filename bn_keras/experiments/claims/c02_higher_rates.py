@@ -2,6 +2,7 @@
 
 import statistics
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
 from bn_keras.experiments.claims.protocol import divergence_notes
@@ -140,7 +141,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C2",
-    title="Batch norm trains at learning rates at which the network without norm does not learn",
+    title=CLAIMS["C2"],
     question="What is the largest learning rate at which each network still learns?",
     method="`vgg_small` at width 0.125 on colour images of 16×16 pixels, SGD with momentum 0.9, batch 32, 1,000 steps "
     "(0.7 epochs), nine constant learning rates from 0.001 to 10, three seeds at each. The moving averages have "

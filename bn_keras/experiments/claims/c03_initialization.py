@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, signed, spread
 from bn_keras.experiments.claims.protocol import (
@@ -247,7 +248,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C3",
-    title="Networks with batch norm depend less on the scale of the first weights",
+    title=CLAIMS["C3"],
     question="Over how many decades of the scale of the first weights does the network train?",
     method="The paper's network of three layers of 100 sigmoids (the scale 1 is a standard deviation of 0.1) and five "
     "layers of 100 ReLU units (the scale 1 is He's) on MNIST, plain SGD, batch 60, 1,500 steps (1.6 epochs). All "

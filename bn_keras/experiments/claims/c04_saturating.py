@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims import mnist_figure
 from bn_keras.experiments.claims.claim import (
     CONDITIONALLY,
@@ -206,7 +207,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C4",
-    title="Batch norm makes networks with sigmoids trainable",
+    title=CLAIMS["C4"],
     question="Does a network with sigmoids train without batch norm, at the same rate and at its own best rate?",
     method=f"{mnist_figure.METHOD} They train at the rate 0.01 and at each arm's best rate. `inception_small` with "
     "sigmoids, width 0.125, colour images of 16×16 pixels, SGD with momentum 0.9, batch 32, 4,000 steps (2.7 epochs), "

@@ -5,6 +5,7 @@ import statistics
 
 import keras
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, signed, spread
 from bn_keras.experiments.claims.protocol import (
@@ -213,7 +214,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C5",
-    title="Batch norm regularizes, so that dropout is needed less; moderate batches do best",
+    title=CLAIMS["C5"],
     question="How far apart are training and test accuracy with dropout, batch norm, both and neither?",
     method="A network with two hidden layers of ReLU trains on 1,024 examples of MNIST (sketch: 256 digits) for 100 "
     "epochs (30) by SGD with momentum and a cosine schedule, so that it can overfit. Dropout drops half of the hidden "

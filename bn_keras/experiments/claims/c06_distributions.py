@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims import mnist_figure
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found, Values
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
@@ -108,7 +109,7 @@ def draw_percentiles(axes, runs: Sequence[Values], style: ArmStyle) -> None:
 
 CLAIM = Claim(
     id="C6",
-    title="With batch norm the distribution of a unit's input stays stable while the network trains",
+    title=CLAIMS["C6"],
     question="How far does the distribution of a unit's input move while the network trains?",
     method=f"{mnist_figure.METHOD} At 201 times: the 15th, 50th and 85th percentiles of the input of each of the 100 "
     "sigmoids of the last hidden layer, on the same 1,000 validation examples, in training mode. Width: the 85th minus "

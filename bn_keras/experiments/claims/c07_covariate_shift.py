@@ -6,6 +6,7 @@ import statistics
 
 import keras
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread, written
 from bn_keras.experiments.claims.protocol import (
@@ -245,7 +246,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C7",
-    title="Covariate shift does not explain the gain of batch norm; a smoother loss does",
+    title=CLAIMS["C7"],
     question="Does batch norm still train as fast when noise moves its outputs' mean and variance at every step?",
     method="A small VGG on 16×16 colour images (2,000 steps of 32 examples, 1.3 epochs; sketch: a fully connected "
     "network on the digits, 120 steps of 64, 6.8 epochs) trains by plain SGD without norm, with batch norm, and with "

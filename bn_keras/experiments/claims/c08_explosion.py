@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found, no_data
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, signed, spread
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
@@ -210,7 +211,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C8",
-    title="Batch norm makes the gradients of deep networks explode at initialization; skip connections cure it",
+    title=CLAIMS["C8"],
     question="By what factor does the gradient norm grow from a layer to the layer before it, before any training?",
     method="Fully connected networks with batch norm, without training. The loss is a random linear function of the "
     "last layer. The growth is the mean over all layers but the first and the last eight, for each seed. The controls "

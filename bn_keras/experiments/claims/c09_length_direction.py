@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims import halfspaces
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found, no_data
 from bn_keras.experiments.claims.figures import draw_spread, new_figure
@@ -172,7 +173,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C9",
-    title="Norm decouples the length of weights from their direction, and half-spaces are learned faster",
+    title=CLAIMS["C9"],
     question="Do the output and the path of training depend on the length of the weights before a norm?",
     method="Part 1, in float64 with ε = 0: the output, the gradient and 30 steps of gradient descent with weights "
     "times factors from 0.01 to 100. Part 2: a half-space with logistic noise from 1,000 Gaussian inputs of 20 "

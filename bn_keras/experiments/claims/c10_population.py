@@ -5,6 +5,7 @@ import statistics
 
 import tensorflow as tf
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
 from bn_keras.experiments.claims.population import (
@@ -243,8 +244,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C10",
-    title="Population statistics make inference independent of the batch; moving averages reach them late, "
-    "recalibration at once",
+    title=CLAIMS["C10"],
     question="Does an example's output depend on the rest of its batch, and how near do moving averages come to the "
     "exact moments?",
     method="(1) A layer gets 100 batches whose mean is 10. (2) The paper's sigmoid network with batch norm trains by "

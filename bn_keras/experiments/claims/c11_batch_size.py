@@ -2,6 +2,7 @@
 
 import statistics
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, signed, spread
 from bn_keras.experiments.claims.protocol import (
@@ -187,7 +188,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C11",
-    title="Batch norm needs batches of a moderate size; layer norm does not",
+    title=CLAIMS["C11"],
     question="What does training with small batches cost batch norm, and what does it cost layer norm?",
     method="A small VGG on 16×16 colour images (sketch: a fully connected network on the digits) trains by SGD with "
     "momentum and a cosine schedule on the same number of examples with every batch size. A departure: Ba et al. "

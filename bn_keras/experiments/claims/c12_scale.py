@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found, no_data
 from bn_keras.experiments.claims.figures import draw_spread, new_figure
 from bn_keras.experiments.comparison.figure_style import SMALL, ArmStyle, label
@@ -186,7 +187,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C12",
-    title="Layer norm ignores the scale of its input, and trains as it infers",
+    title=CLAIMS["C12"],
     question="Which changes of scale or position leave the output of each norm as it is?",
     method="A random matrix of weights, then the norm, in float64 with ε = 1e-10, once with each change of weights or "
     "inputs, and in inference. Layer norm also runs with its default ε of 0.001 in float64 and float32, on inputs "

@@ -6,6 +6,7 @@ import statistics
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread, written
 from bn_keras.experiments.claims.protocol import (
@@ -206,7 +207,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C13",
-    title="Whitening the channels needs fewer steps than batch norm",
+    title=CLAIMS["C13"],
     question="Does whitening all channels need fewer steps than batch norm to the same accuracy?",
     method="The paper's sigmoid network on MNIST (1,000 steps of 256 examples, 4.4 epochs), and a small VGG on 16×16 "
     "colour images (600 steps of 128, 1.6 epochs) train by SGD with momentum. The sketch trains the sigmoid network at "

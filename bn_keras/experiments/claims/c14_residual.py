@@ -7,6 +7,7 @@ import keras
 import matplotlib.ticker
 import numpy as np
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found, no_data
 from bn_keras.experiments.claims.figures import draw_spread, new_figure, spread
 from bn_keras.experiments.comparison.figure_style import SMALL, ArmStyle, label, legend
@@ -208,7 +209,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C14",
-    title="Batch norm makes residual branches smaller than the skip, by the square root of the depth",
+    title=CLAIMS["C14"],
     question="What share of the signal comes through the residual branch of a block, before any training?",
     method="Random inputs go through networks at initialization (He's, no training). Networks as in theory are fully "
     "connected, have one width and normalize first: with batch norm, without norm, and without norm but with a gate "

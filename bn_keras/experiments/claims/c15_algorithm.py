@@ -5,6 +5,7 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
+from bn_keras.choices.names import CLAIMS
 from bn_keras.experiments.claims.claim import CONDITIONALLY, FAILS, HOLDS, Cell, Claim, Finding, Form, Found, no_data
 from bn_keras.experiments.claims.figures import draw_spread, new_figure
 from bn_keras.experiments.comparison.figure_style import ArmStyle, label, legend
@@ -201,7 +202,7 @@ def draw(form: Form, found: Found):
 
 CLAIM = Claim(
     id="C15",
-    title="Forward, backward and inference are the paper's equations, to rounding",
+    title=CLAIMS["C15"],
     question="How far is the layer from Algorithms 1 and 2 and the chain rule, written out in float64?",
     method="Random inputs with a mean of two deviations, for ranks 2 to 5, each axis and a pair of axes, in four "
     "dtypes; and 4,096 values per channel with and without TensorFlow's kernel. The equations are computed in NumPy "
