@@ -3,6 +3,7 @@
 import json
 import pathlib
 import zipfile
+import zlib
 
 import click
 
@@ -54,6 +55,7 @@ def doctor(model, data, data_dir, image_size, batch_size, steps, fix, figure, re
     moving statistics with those of the batches, names what is wrong with the number that proves it, and tries the
     repairs on copies. It overwrites nothing.
     """
+    check_model(model)
     check_outputs({"--fix": (fix, (".keras",)), "--figure": (figure, (".png", ".svg")), "--json": (report, (".json",))})
     load_keras()
     import tensorflow as tf
@@ -92,12 +94,26 @@ def check_outputs(outputs) -> None:
             raise click.UsageError(f"{option}: there is no folder {str(pathlib.Path(path).parent)!r}. Make it first.")
 
 
+def check_model(path) -> None:
+    """Refuses what is no .keras file, before anything is loaded: Keras would say that the file does not exist."""
+    if not zipfile.is_zipfile(path):
+        raise click.ClickException(f"{path!r} is no .keras file: those are zip archives, as model.save writes.")
+    with zipfile.ZipFile(path) as archive:
+        missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
+        if missing:
+            raise click.ClickException(f"{path!r} is no .keras file: it lacks {' and '.join(sorted(missing))}.")
+        try:
+            damaged = archive.testzip()
+        except zlib.error:
+            damaged = "a part"
+    if damaged:
+        raise click.ClickException(f"{path!r} is damaged: {damaged} cannot be read. Save or copy the model again.")
+
+
 def load(path):
     """The model, compiled if the file says how: the doctor looks at its loss and its weight decay."""
     import keras
 
-    if not zipfile.is_zipfile(path):  # Keras would say that the file does not exist
-        raise click.ClickException(f"{path!r} is no .keras file: those are zip archives, as model.save writes.")
     try:
         return keras.saving.load_model(path)
     except Exception as error:

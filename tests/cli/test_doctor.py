@@ -1,6 +1,8 @@
 """`bn-keras doctor`."""
 
 import json
+import re
+import zipfile
 
 import keras
 import numpy as np
@@ -71,6 +73,23 @@ def test_usage_errors(files):
     code, printed = typed("doctor", files / "broken.keras", "--data", files / "data.npz")
     assert code == 1
     assert "broken.keras' is no .keras file: those are zip archives, as model.save writes." in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_archives_that_are_damaged_or_of_another_kind(files, compression):
+    with zipfile.ZipFile(files / "model.keras") as whole, zipfile.ZipFile(files / "packed.keras", "w") as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name), compression)
+        at = packed.getinfo("model.weights.h5").header_offset
+    content = bytearray((files / "packed.keras").read_bytes())
+    content[at + 60 : at + 160] = b"x" * 100
+    (files / "packed.keras").write_bytes(content)
+    code, printed = typed("doctor", files / "packed.keras", "--data", files / "data.npz")
+    assert code == 1, printed
+    assert re.search("packed.keras' is damaged: (model.weights.h5|a part) cannot be read.", " ".join(printed.split()))
+    code, printed = typed("doctor", files / "data.npz", "--data", files / "data.npz")
+    assert code == 1, printed
+    assert "is no .keras file: it lacks config.json and model.weights.h5." in " ".join(printed.split())
 
 
 def test_files_that_are_no_archives(files):
