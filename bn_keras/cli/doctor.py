@@ -55,8 +55,8 @@ def doctor(model, data, data_dir, image_size, batch_size, steps, fix, figure, re
     moving statistics with those of the batches, names what is wrong with the number that proves it, and tries the
     repairs on copies. It overwrites nothing.
     """
-    check_model(model)
     check_outputs({"--fix": (fix, (".keras",)), "--figure": (figure, (".png", ".svg")), "--json": (report, (".json",))})
+    check_model(model)
     load_keras()
     import tensorflow as tf
 
