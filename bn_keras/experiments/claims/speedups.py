@@ -10,7 +10,7 @@ import numpy as np
 
 from bn_keras.experiments.claims.claim import Values
 from bn_keras.experiments.claims.training import best_accuracy, first_step_at
-from bn_keras.experiments.comparison.analysis import interval, log_of, ratio_of
+from bn_keras.experiments.comparison.analysis import interval, log_of_ratio, ratio_of
 
 # A speed-up that counts.
 FASTER = 1.2
@@ -53,8 +53,8 @@ def interval_of(baseline: tuple[float, ...], crossings: tuple[float, ...]) -> tu
     """The bootstrap interval of the ratio of the medians."""
     steps = [np.array(each) for each in (baseline, crossings)]
 
-    def log_ratio(*picks):
-        return log_of(ratio_of(*(float(np.median(each[own])) for each, own in zip(steps, picks, strict=True))))
+    def log_ratio(*picks, axis):
+        return log_of_ratio(*(np.median(each[own], axis) for each, own in zip(steps, picks, strict=True)))
 
     return interval([len(each) for each in steps], log_ratio)
 

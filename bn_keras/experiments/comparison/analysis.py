@@ -34,10 +34,15 @@ class Group:
                 row[: len(run.steps)] = run.running_best
         self.best = np.array([run.best for run in runs])
 
-    def crossings(self, target: float, picks: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """The step at which each run reaches a target; ∞ for a miss or a divergence."""
-        reached = self.running_best[picks] >= target - 1e-9
-        return np.where(reached.any(axis=1), self.steps[reached.argmax(axis=1)], np.inf)
+    def crossings(self, target: float | np.ndarray, picks: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """The step at which each run reaches a target; ∞ for a miss or a divergence.
+
+        Args:
+            target: A target, or an array with one for each resample.
+            picks: The places of the runs; those of a resample along the last axis.
+        """
+        reached = self.running_best[picks] >= np.asarray(target)[..., None, None] - 1e-9
+        return np.where(reached.any(axis=-1), self.steps[reached.argmax(axis=-1)], np.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,11 +170,10 @@ class Comparison:
         setters = [(name, MOST_ACCURATE) for name in (self.recipe.arms if hard else [BASELINE])]
         keys = list(dict.fromkeys([(BASELINE, MOST_ACCURATE), (arm, role), *setters]))
 
-        def log_ratio(*picks):
+        def log_ratio(*picks, axis):
             of = dict(zip(keys, picks, strict=True))
-            target = max(statistics.median_low(self.groups[key].best[of[key]].tolist()) for key in setters) + shift
-            medians = [np.median(self.groups[key].crossings(target, of[key])) for key in keys[:2]]
-            return log_of(ratio_of(*medians))
+            targets = np.max([median_low(self.groups[key].best[of[key]]) for key in setters], axis=0) + shift
+            return log_of_ratio(*(np.median(self.groups[key].crossings(targets, of[key]), axis) for key in keys[:2]))
 
         target = (self.hard_target if hard else self.target) + shift
         crossings = [self.groups[key].crossings(target) for key in keys[:2]]
@@ -186,8 +190,8 @@ class Comparison:
         for level in levels:
             crossings = [group.crossings(level) for group in groups]
 
-            def log_ratio(*picks, crossings=crossings):
-                return log_of(ratio_of(*(np.median(each[own]) for each, own in zip(crossings, picks, strict=True))))
+            def log_ratio(*picks, axis, crossings=crossings):
+                return log_of_ratio(*(np.median(each[own], axis) for each, own in zip(crossings, picks, strict=True)))
 
             low, high = interval([len(each) for each in crossings], log_ratio, resamples=500)
             own = [tuple(each.tolist()) for each in crossings]
@@ -245,23 +249,27 @@ class Budget:
         return float(np.isfinite(self.crossings).mean())
 
 
-def log_of(ratio: float) -> float:
-    """The logarithm of a ratio, finite; 0 where neither arm gets there, which speaks for neither."""
-    if math.isnan(ratio):
-        return 0.0
-    if ratio == 0 or math.isinf(ratio):
-        return INFINITE if ratio else -INFINITE
-    return math.log(ratio)
+def median_low(accuracies: np.ndarray) -> np.ndarray:
+    """The median along the last axis; of an even number the lower of the two in the middle."""
+    return np.sort(accuracies)[..., (accuracies.shape[-1] - 1) // 2]
 
 
-def interval(sizes: Sequence[int], log_ratio: Callable[..., float], resamples: int = RESAMPLES) -> tuple[float, float]:
+def log_of_ratio(baseline: np.ndarray, arm: np.ndarray) -> np.ndarray:
+    """The logarithm of `ratio_of`, finite; 0 where neither arm gets there, which speaks for neither."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(np.log(baseline / arm), nan=0.0, posinf=INFINITE, neginf=-INFINITE)
+
+
+def interval(
+    sizes: Sequence[int], log_ratio: Callable[..., np.ndarray], resamples: int = RESAMPLES
+) -> tuple[float, float]:
     """The bootstrap interval of a ratio; its ends may be 0 and ∞, and are NaN for a single seed."""
     if min(sizes) < 2:
         return math.nan, math.nan
     found = bootstrap(
         [np.arange(size) for size in sizes],
         log_ratio,
-        vectorized=False,
+        vectorized=True,
         n_resamples=resamples,
         confidence_level=CONFIDENCE,
         method="percentile",
