@@ -83,11 +83,11 @@ claims: $(VENV)/.lab  ## measure every claim about normalization, which takes ho
 # A failing cell of a notebook and a broken link are errors. Executed notebooks are kept until their code changes.
 docs: $(VENV)/.docs  ## the documentation site: docs/_build/html/index.html; NOTEBOOKS=off runs no notebooks
 	$(BIN)/bn-keras page options
-	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
+	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx --jobs auto --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
 
 notebooks: $(VENV)/.dev  ## run every notebook from top to bottom
-	$(BIN)/pytest tests/test_notebooks.py
+	$(BIN)/pytest --exhaustive tests/test_notebooks.py
 
 
 # Newer tensorflow-metadata needs a newer protobuf than this TensorFlow has, and does not say so.

@@ -26,16 +26,29 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     fast, exhaustive = config.getoption("--fast"), config.getoption("--exhaustive")
-    chosen, others, seen = [], [], set()
+    by_function = {}
     for item in items:
-        function = item.nodeid.partition("[")[0]
-        left_out = not exhaustive and item.get_closest_marker("exhaustive")
-        left_out = left_out or (fast and (function in seen or item.get_closest_marker("slow")))
-        (others if left_out else chosen).append(item)
-        seen.add(function)
-    config.hook.pytest_deselected(items=others)
+        by_function.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = set()
+    for cases in by_function.values():
+        cases = cases if exhaustive else usual(cases)
+        if fast:
+            cases = [item for item in cases[:1] if not item.get_closest_marker("slow")]
+        kept.update(cases)
+    chosen = [item for item in items if item in kept]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     slow_files = {item.path for item in chosen if item.get_closest_marker("slow")}
     items[:] = sorted(chosen, key=lambda item: item.path not in slow_files)  # quick files fill up the cores at the end
+
+
+def usual(cases):
+    """The cases of a function that run without `--exhaustive`."""
+    cases = [item for item in cases if not item.get_closest_marker("exhaustive")]
+    sample = cases and cases[0].get_closest_marker("sample")
+    if not sample:
+        return cases
+    count = min(*sample.args, len(cases))
+    return [cases[i * len(cases) // count] for i in range(count)]
 
 
 def pytest_collection_finish():

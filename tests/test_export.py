@@ -56,6 +56,7 @@ def place(folder, format, name="exported"):
     return folder / (name + formats.FORMATS[format].suffix)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("fold", [False, True], ids=["as it is", "folded"])
 def test_a_saved_model_of_a_trained_network(network, digits, tmp_path, fold):
@@ -97,6 +98,7 @@ def test_inputs_and_outputs_have_names(format, tmp_path):
     assert made.largest_difference < 1e-5
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["tflite", ONNX])
 def test_a_folded_network_for_other_runtimes(network, format, tmp_path):

@@ -74,6 +74,7 @@ MODELS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_names_do_not_depend_on_the_process(kind, tmp_path):

@@ -55,6 +55,7 @@ class Chatter(threading.Thread):
             self.join()
 
 
+@pytest.mark.sample(1)
 @EVERY_FORMAT
 def test_other_threads_are_heard_during_an_export(format, tmp_path, caplog, capsys):
     chatter = Chatter()

@@ -67,6 +67,7 @@ def test_memory_in_tensors():
     assert 3.9 <= entry["peers"][FAKE]["tensors"][0] < 5
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("mode", marked(ONCE, lambda mode: mode != "first step"))  # a part of the two that follow
 def test_what_happens_once(mode):
     entry = measure_overheads(Case("overheads", "batch", (4, 8), mode=mode), ["bn_keras", FAKE], rounds=1)

@@ -50,6 +50,7 @@ def test_it_does_not_overwrite_and_resumes(training_run):
     assert "was made with norm='layer', not 'batch'" in " ".join(printed.split())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("arguments", "norm", "options"),
     [
@@ -84,6 +85,7 @@ def test_epochs_are_passes_over_the_training_examples(tmp_path):
     assert (recipe["steps"], recipe["evaluate_every"]) == (21, 7)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "steps", "every", "words"),

@@ -13,6 +13,7 @@ from tests.conformance.steps import all_close, data, outcome, ready
 from tests.exhaustive import marked
 
 
+@pytest.mark.sample(12)
 @every(CASES)
 def test_one_trace_per_shape_and_mode(random, case):
     x, _ = data(case, random, shape=(11, *case.shape[1:]))
@@ -36,6 +37,7 @@ def is_main_mode(case, training, jit_compile):
     return case in FIRST or (training and jit_compile)
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize(
     ("case", "training", "jit_compile"),
     marked(list(itertools.product(DISTINCT, [True, False], [False, True])), is_main_mode),
@@ -53,6 +55,7 @@ def test_compiled_is_eager(random, case, training, jit_compile):
     all_close(compiled(x, dy), eager, 2e-5)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("case", "dtype"),
     marked(
@@ -87,6 +90,7 @@ def test_inference_is_left_to_single_ops(random, monkeypatch, case):
         assert compiled_by_xla(training=True)
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(
     ("case", "masked"),
     marked(

@@ -23,6 +23,7 @@ every_policy = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.sample(34)
 @every_policy
 def test_near_the_result_of_float64(random, case, policy):
     if policy == "float64" and case.needs_the_kernel:

@@ -61,6 +61,7 @@ def setting(case, training, random, dtype="float64"):
     return function, *(tf.constant(random.normal(mean, 2, case.shape), dtype) for mean in (1, 0))
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize(
     ("case", "training", "op_by_op"),
     marked(
@@ -81,6 +82,7 @@ def test_it_is_the_transpose_of_reverse_mode(random, case, training, op_by_op):
             close(derivative, difference, 1e-6)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("traced", "case", "training"),
@@ -165,6 +167,7 @@ def is_main_implementation(case, implementation):
     return case in FIRST if implementation == "single ops" else case.name in names[implementation]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("float64", "implementation"),

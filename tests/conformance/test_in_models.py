@@ -72,6 +72,7 @@ def changes(make, case):
     }
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("make", "case"),
     [(make, case) for make, cases in CASES_OF.items() if make != frozen for case in cases],
@@ -85,6 +86,7 @@ def test_fit_trains_and_predicts(case, make):
     assert np.isfinite(predicted[:, CASES_OF[make].index(case)]).all()
 
 
+@pytest.mark.sample(8)
 @every(DISTINCT)
 def test_frozen_is_inference(case):
     changed = changes(frozen, case)
@@ -92,6 +94,7 @@ def test_frozen_is_inference(case):
     assert not any(changed.values())
 
 
+@pytest.mark.sample(10)
 @every(WITH_STATISTICS)
 def test_each_call_of_a_shared_layer_is_a_step(case):
     layer = case.make()

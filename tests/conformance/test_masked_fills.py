@@ -45,6 +45,7 @@ def setting(case, random, dtype="float32"):
     return layer, layer.get_weights(), x, filled(dy, present, 0.0), tf.constant(mask), present
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(
     ("case", "dtype", "jit_compile"),
     marked(
@@ -77,6 +78,7 @@ def test_a_step(random, case, dtype, jit_compile):
             close(tf.cast(one, tf.float32), tf.cast(other, tf.float32), 1e-6 if dtype == "float32" else 1e-2)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", marked(WITH_MASK, FIRST.__contains__), ids=str)
 def test_second_derivatives(random, case):
     layer, weights, x, dy, mask, present = setting(case, random)
@@ -93,6 +95,7 @@ def test_second_derivatives(random, case):
             close(one, other, 1e-5)
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize(
     ("case", "fill"),
     marked(

@@ -6,6 +6,7 @@ import inspect
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.conformance.cases import CASES, every
@@ -28,6 +29,7 @@ def trained(case):
     return model, x
 
 
+@pytest.mark.sample(16)
 @every(CASES)
 def test_keras_files(tmp_path, case):
     model, x = trained.__wrapped__(case)  # one of its own, as it goes on training

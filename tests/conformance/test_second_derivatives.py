@@ -42,6 +42,7 @@ def numerical(layer, x, training, directions):
     return (moved(DELTA) - moved(-DELTA)) / (2 * DELTA)
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize(
     ("case", "training"),
     marked(

@@ -18,6 +18,7 @@ def known_along(axes, rank):
     return tuple(4 if i in {axis % rank for axis in axes} else None for i in range(rank))
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize(
     ("case", "rank"),
     marked(
@@ -54,6 +55,7 @@ def test_inference_takes_each_example_by_itself(random, case):
     np.testing.assert_allclose(layer(x[:1]), layer(x)[:1], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize(
     ("case", "training"),
     marked(list(itertools.product(CASES, [True, False])), lambda case, training: case in (MAIN if training else FIRST)),
@@ -78,6 +80,7 @@ def test_shape_inference(case):
     assert outputs.dtype == "bfloat16"
 
 
+@pytest.mark.sample(15)
 @every([case for case in CASES if not case.variant])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_variable_is_an_input_like_a_tensor(random, case, training):

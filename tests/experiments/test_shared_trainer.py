@@ -32,6 +32,7 @@ def run_of(trainer, recipe):
     return found, trainer.model.get_weights()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",

@@ -141,6 +141,7 @@ def wait_for(path, seconds=90):
         time.sleep(0.01)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "a flipped byte", "no data", "an empty index"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, damage):

@@ -44,6 +44,7 @@ def plain_loop(digits, recipe):
     return means, float(np.mean(guesses == digits.test.labels))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"norm": None}, {"norm": "batch"}, {"norm": "batch", "clip_norm": 0.5}])
 def test_the_compiled_interval_is_the_plain_loop_of_keras(digits, changes):
@@ -62,6 +63,7 @@ def test_clipping_changes_the_run(digits):
     assert abs(free - clipped) > 0.01
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -100,6 +102,7 @@ def test_evaluation_uses_the_first_test_examples(digits):
     assert count == digits.test.examples
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("norm", [None, "layer"])
 def test_accumulation_of_gradients_is_the_step_of_the_whole_batch(digits, norm):
     whole, parts = (list(trainer_of(digits, norm=norm, accumulate=count).run()) for count in (1, 4))
@@ -112,6 +115,7 @@ def test_accumulation_takes_the_statistics_of_each_part(digits):
     assert abs(whole[-1].loss - parts[-1].loss) > 1e-4
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_accumulation_of_sparse_gradients(tmp_path, clip_norm):

@@ -83,6 +83,7 @@ def test_two_workers_train_as_one_process_does_though_one_is_killed(killed, one)
     assert largest_difference(killed.losses, one) < 1e-5
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("place", PLACES[1:3], ids=lambda place: place.name)
 def test_replicas_with_sync_train_as_one_device_does(place, one):
     assert largest_difference(losses_at(place, RUN), one) < 1e-5

@@ -31,6 +31,7 @@ def same(layer, whole, tolerance=1e-13):
     assert not any(np.any(each) for name, each in layer.statistics.items() if name.startswith("accumulated"))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     "arguments",

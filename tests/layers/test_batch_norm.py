@@ -60,6 +60,7 @@ def close(ours, truth, tolerance):
     )
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("policy", "shape", "axis"),
     marked(

@@ -38,6 +38,7 @@ class Subclassed(keras.Model):
         return self.dense(self.pool(keras.ops.relu(x)))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("make", [sequential, functional, Subclassed])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_evaluate_save_and_load(random, tmp_path, make, jit_compile):

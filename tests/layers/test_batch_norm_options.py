@@ -57,6 +57,7 @@ def test_steps_are_saved(random, tmp_path, settings):
 HAS_RENORM = "renorm" in inspect.signature(keras.layers.BatchNormalization.__init__).parameters
 
 
+@pytest.mark.sample(4)
 @pytest.mark.skipif(not HAS_RENORM, reason="this Keras has no renorm to compare with")
 @pytest.mark.parametrize("clipping", [None, {"rmax": 1.2, "rmin": 0.8, "dmax": 0.3}, {"dmax": 1.0}])
 def test_renorm_is_that_of_keras(random, implementation, clipping):
@@ -85,6 +86,7 @@ def test_renorm_in_training_is_inference_when_nothing_is_clipped(random):
     close(layer(x, training=True), inference, 1e-5)
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("examples", [8, 10, 6, 3])
 @pytest.mark.parametrize(("shape", "axis"), [((5,), -1), ((4, 6), -1), ((4, 6), 1), ((3, 4, 6), [1, 3])])
 @pytest.mark.parametrize("masked", [False, True])

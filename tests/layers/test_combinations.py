@@ -50,6 +50,7 @@ def test_every_set_of_options_is_either_refused_or_tested():
 
 
 # The axes and the estimate of the variance are of two different lines: each once with each set of options.
+@pytest.mark.sample(18)
 @pytest.mark.parametrize(
     ("axis", "unbiased"),
     marked([(-1, True), (-1, False), ([1, 2], True), ([1, 2], False)], lambda axis, unbiased: unbiased == (axis == -1)),
@@ -148,11 +149,13 @@ def averages(before, mean, variance, arguments):
     }
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("names", list(combinations()), ids=" ".join)
 def test_relu_is_that_of_a_layer_after_it(random, names):
     check_activation("relu", (10, 5, 3), arguments_of(names), random)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("activation", ["relu", "tanh", None])
 def test_activations_in_every_implementation(random, implementation, activation):
     check_activation(activation, (8, 6, 6, 4), {}, random)

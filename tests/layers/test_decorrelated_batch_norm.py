@@ -55,6 +55,7 @@ def covariance_error(y):
     return np.linalg.norm(np.cov(vectors, rowvar=False, bias=True) - np.eye(y.shape[-1]))
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("policy", TOLERANCES)
 @pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
 def test_training_and_inference_are_the_equations(random, shape, axis, groups, policy):
@@ -183,6 +184,7 @@ def test_channels_that_a_trace_does_not_know(random):
     np.testing.assert_allclose(train(x), truth, atol=1e-4)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_evaluate_save_and_export(random, tmp_path, jit_compile):

@@ -11,6 +11,7 @@ from tests.layers.test_batch_norm import close, step
 from tests.layers.test_decorrelated_batch_norm import correlated, randomized, settings_of
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("axis", [-1, 1])
 @pytest.mark.parametrize("mask_shape", [(8,), (8, 6), (8, 1), (1, 6), (8, 6, 4), (8, 1, 4), (1, 1, 4)])
 def test_masks_of_every_shape(random, axis, mask_shape):

@@ -17,6 +17,7 @@ def rows(values, domain, shared):
     return values if shared else values[domain]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "apart"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)

@@ -45,6 +45,7 @@ def compare(ours, truth, layer, tolerance):
         close(gradient, np.reshape(true, gradient.shape), 4 * tolerance)
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize("policy", TOLERANCES)
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
 def test_layer_norm_is_the_equation(random, shape, axis, policy):
@@ -59,6 +60,7 @@ def test_layer_norm_is_the_equation(random, shape, axis, policy):
     compare(step(layer, x, dy), truth, layer, TOLERANCES[policy])
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("policy", TOLERANCES)
 @pytest.mark.parametrize(("shape", "axis"), SHAPES_AND_AXES)
 def test_rms_norm_is_the_equation(random, shape, axis, policy):
@@ -74,6 +76,7 @@ def test_rms_norm_is_the_equation(random, shape, axis, policy):
     compare(step(layer, x, dy), truth, layer, TOLERANCES[policy])
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("policy", TOLERANCES)
 @pytest.mark.parametrize(
     ("shape", "axis", "groups"),
@@ -168,6 +171,7 @@ def test_gradients_are_those_of_numerical_differences(random, layer):
     np.testing.assert_allclose(theoretical[0], numerical[0], rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("make", [LayerNorm, lambda: GroupNorm(4), InstanceNorm, RMSNorm])
 def test_models_are_saved_and_exported(random, tmp_path, make):
     model = keras.Sequential([keras.Input((None, 8)), make(), keras.layers.Dense(2)])

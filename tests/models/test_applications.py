@@ -84,6 +84,7 @@ def test_every_function_of_keras_with_a_norm_is_a_preset():
         assert preset(function.lower()).classes == arguments["classes"].default
 
 
+@pytest.mark.sample(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("function", SMALL)
 def test_outputs_are_those_of_keras(function, trained, random):
@@ -123,6 +124,7 @@ def statistics_of(model):
     return [variable.numpy() for variable in model.variables if variable.name.startswith("moving_")]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_weights_of_a_converted_model_load_into_keras(random, tmp_path):
     model = randomize(build("resnet50", classes=3, input_shape=(32, 32, 3)), random)
@@ -138,6 +140,7 @@ def test_the_weights_of_a_converted_model_load_into_keras(random, tmp_path):
     assert_equal(theirs(x), expected)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_same_seed_gives_all_norms_the_same_kernels():
     kernels = []
@@ -260,6 +263,7 @@ def test_imagenet_weights_for_other_classes_keep_all_but_the_head(mobilenet_v2, 
     assert surgery.report(model).rows[-1].why == "the head is new: 5 classes"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "norm",
@@ -279,6 +283,7 @@ def test_other_norms_keep_the_imagenet_kernels_and_say_what_they_lose(norm, mobi
     assert len(surgery.report(model).of("dropped")) == 52
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("function", ["MobileNetV3Small", "EfficientNetB0"])
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square")
@@ -306,6 +311,7 @@ def test_a_head_that_is_a_convolution_is_new_too(downloads, random):
     assert model(images(random, 32)).shape == (4, 5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("function", ["ResNet50V2", "InceptionV3", "Xception", "EfficientNetV2B0", "ConvNeXtTiny"])
 def test_keras_loads_the_file_that_is_looked_for(function, downloads):
     size = MEMBERS[function].smallest

@@ -32,6 +32,7 @@ def sizes(model):
     return [sum(int(np.prod(w.shape)) for w in ws) for ws in (model.trainable_weights, model.non_trainable_weights)]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "shapes", "counts"),
     [("bn_inception", FIGURE_5, [11_285_224, 20_032]), ("bn_inception_slim", SLIM, [11_188_288, 19_904])],
@@ -73,6 +74,7 @@ def test_the_first_convolution_of_the_slim_variant_is_separable():
     assert stem.depth_multiplier == 8
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bn_inception", "bn_inception_slim"])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (33, 17, 3)])

@@ -20,6 +20,7 @@ def counted(shape, *layers):
 PUBLISHED = [("MobileNetV2", 0.30), ("EfficientNetB0", 0.39), ("ConvNeXtTiny", 4.5)]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("name", "figure"), PUBLISHED)
 def test_the_models_of_keras_have_the_published_multiply_adds(name, figure):
     total, unknown = multiply_adds(getattr(keras.applications, name)(weights=None, input_shape=(224, 224, 3)))
@@ -85,6 +86,7 @@ def test_a_layer_of_an_unknown_kind_is_named():
     assert counted((7, 5), keras.layers.Dense(4), keras.layers.LSTM(3, name="lstm")) == (140, ("lstm",))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bn_inception_slim", "mlp_relu_deep", "resnet20", "transformer_small", "vgg_small"])
 def test_a_card_says_what_the_preset_is(name):

@@ -29,6 +29,7 @@ def found(model, kind):
     return [layer for layer in layers_of(model) if isinstance(layer, kind)]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", FAMILIES)

@@ -45,6 +45,7 @@ def test_parameter_counts(norm):
     assert small.count_params() == mlp_parameters(64, scaled(100, 0.5), 3, norm)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 def test_norm_is_the_only_difference(name):
@@ -59,6 +60,7 @@ def test_norm_is_the_only_difference(name):
     assert all(layer.use_bias for layer in plain.layers if hasattr(layer, "use_bias"))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLAIN, "resnet20"])
 def test_the_same_seed_gives_both_arms_the_same_kernels(name):
@@ -70,6 +72,7 @@ def test_the_same_seed_gives_both_arms_the_same_kernels(name):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLAIN, "resnet20"])
 def test_logits_of_any_image_size(name, random):
@@ -142,6 +145,7 @@ def test_integers_of_numpy_are_integers():
     assert build("mlp_sigmoid", weights="digits", classes=np.int64(10)).output_shape == (None, 10)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("norm", [("batch", {"center": False}), RMSNorm, lambda: BatchNorm(center=False), "rms"])
 @pytest.mark.parametrize("name", ["mlp_sigmoid", "vgg_small", "mobilenet"])
 def test_a_linear_layer_has_a_bias_where_its_norm_has_no_offset(name, norm):
@@ -149,6 +153,7 @@ def test_a_linear_layer_has_a_bias_where_its_norm_has_no_offset(name, norm):
     assert all(layer.use_bias for layer in model.layers if hasattr(layer, "use_bias"))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", ["bn_inception", "inception_small", "vgg_small", "resnet20"])
 @pytest.mark.parametrize("width", [0.3, 0.55])
 def test_the_groups_that_an_error_advises_fit_all_layers(name, width):

@@ -19,6 +19,7 @@ def gates_of(model):
 
 
 # The paper rounds them to 0.27 M, 0.85 M and 1.7 M.
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("depth", "count"), [(20, 269_722), (56, 853_018), (110, 1_727_962)])
 def test_the_parameters_are_those_of_the_paper(depth, count):
     model = build(f"resnet{depth}")
@@ -56,6 +57,7 @@ def test_without_norm_the_network_starts_as_its_shortcuts(random):
     np.testing.assert_array_equal(last, expected)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_a_few_steps_lower_the_loss(norm, random):

@@ -50,6 +50,7 @@ def wake(model, random):
             weight.assign(weight + 0.1 * random.uniform(size=weight.shape))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("norm", CAUSAL)
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_a_token_changes_no_logits_before_it(norm, norm_first, random):
@@ -88,6 +89,7 @@ def test_equal_tokens_at_two_positions_have_logits_of_their_own():
     assert len(np.unique(logits[:, 0])) == 8
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 def test_a_few_steps_lower_the_loss(norm, random):

@@ -136,6 +136,7 @@ def test_the_advice_on_groups_fits_all_layers():
     assert [type(layer) for layer in model.layers].count(GroupNorm) == 2
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("norm", [None, *KINDS])
 def test_the_copy_is_saved_and_loaded(norm, network, random, tmp_path):
     norm = ("group", {"groups": 4}) if norm == "group" else norm

@@ -44,6 +44,7 @@ def test_all_weights_together_take_a_few_megabytes():
         assert card.file.stat().st_size == card.bytes
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("card", CARDS, ids=identity)
 def test_weights_are_as_accurate_on_the_test_set_as_their_card_says(card):
     data = data_of(card.data)

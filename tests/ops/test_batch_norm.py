@@ -51,6 +51,7 @@ def uses_xla(function, *arguments):
     return any(each.attr["_XlaMustCompile"].b for each in library)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("vectorized", [True, False])
 def test_what_pays_on_a_large_input(monkeypatch, vectorized):

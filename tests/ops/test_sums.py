@@ -19,6 +19,7 @@ SHAPES_AND_AXES = [
 ]
 
 
+@pytest.mark.sample(19)
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -32,6 +32,7 @@ def step(layer, x, **call):
     return y, *tape.gradient(y, [x, *layer.trainable_variables], y)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("make", LAYERS, ids=NAMES)
 @pytest.mark.parametrize("masked", [False, True])
 def test_shapes_share_a_trace_from_the_third_one_on(random, make, masked):
@@ -111,6 +112,7 @@ def test_the_least_recently_used_trace_is_dropped(monkeypatch):
     assert shapes == [(3, 6), (3, 7), (3, 2)]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [LAYERS[0], LAYERS[3], LAYERS[4]], ids=["batch", "layer", "group"])
 def test_xla_compiles_no_shapes_that_keep_changing(monkeypatch, make):

@@ -77,6 +77,7 @@ def test_one_trace_per_shape_dtype_and_setting(random):
     assert traces.count() == 4
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("shape", "axis", "groups"), [((7, 4), -1, 2), ((5, 3), -1, 1), ((3, 4, 2, 2), 1, 2)])
 @pytest.mark.parametrize("masked", [None, "elements", "channels"])
 def test_gradients_are_those_of_numerical_differences(random, shape, axis, groups, masked):
@@ -95,6 +96,7 @@ def test_gradients_are_those_of_numerical_differences(random, shape, axis, group
         np.testing.assert_allclose(ours, truth, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("compile_caller", [False, True])
 def test_second_derivatives(random, compile_caller):
     x, direction = (tf.constant(random.normal(size=(4, 3, 2, 4))) for _ in range(2))

@@ -42,6 +42,7 @@ def training_agrees(case, name="BatchNorm", mask=None, fused=None, kind=None, **
     check(name, case, ours, truths, kind)
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=90)
 @given(data=st.data(), momentum=momenta, unbiased=st.booleans(), fused=st.sampled_from([None, False]))
@@ -51,6 +52,7 @@ def test_training(dtype, data, **options):
         training_agrees(case, **options)
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=100)
 @given(data=st.data(), momentum=momenta, unbiased=st.booleans())
@@ -61,6 +63,7 @@ def test_training_with_a_mask(dtype, data, **options):
         training_agrees(case, "BatchNorm, mask", mask, **options)
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=40)
 @given(data=st.data(), virtual_batch_size=st.integers(2, 7), momentum=momenta, unbiased=st.booleans())
@@ -71,6 +74,7 @@ def test_training_a_few_examples_at_a_time(dtype, data, **options):
         training_agrees(case, "BatchNorm, virtual batches", mask, **options)
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=40)
 @given(data=st.data(), shape_and_axis=st.sampled_from(COMPILED_SHAPES), masked=st.booleans())
@@ -81,6 +85,7 @@ def test_compiled_training(dtype, data, shape_and_axis, masked):
     training_agrees(case, "BatchNorm, compiled", mask)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @settings(max_examples=30)
 @given(data=st.data(), momentum=momenta, unbiased=st.booleans())
@@ -92,6 +97,7 @@ def test_training_with_the_fused_kernel(dtype, data, **options):
         training_agrees(case, kind="fused", **options)
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=12)
 @given(data=st.data())
@@ -101,6 +107,7 @@ def test_training_on_large_inputs(dtype, data):
         training_agrees(case, kind="large", fused=False)
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=60)
 @given(data=st.data())
@@ -121,6 +128,7 @@ def test_inference(dtype, data):
     check("BatchNorm", case, {"inference": y}, {"inference": (truth, size)})
 
 
+@pytest.mark.exhaustive  # the default leaves half of the dtypes out
 def test_there_were_enough_cases(request):
     """After all others of this file."""
     check_count(request, ("BatchNorm",), at_least=1_240)

@@ -33,6 +33,7 @@ def agrees(layer, case, groups):
     check(type(layer).__name__, case, ours, features_truth(x, gamma, beta, dy, axes, case.epsilon))
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=60)
 @given(data=st.data())
@@ -43,6 +44,7 @@ def test_group_norm(dtype, data):
     agrees(GroupNorm(groups, case.axis, epsilon=case.epsilon, dtype=dtype), case, groups)
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=35)
 @given(data=st.data())
@@ -51,6 +53,7 @@ def test_instance_norm(dtype, data):
     agrees(InstanceNorm(case.axis, epsilon=case.epsilon, dtype=dtype), case, case.shape[case.axis])
 
 
+@pytest.mark.exhaustive  # the default leaves half of the dtypes out
 def test_there_were_enough_cases(request):
     """After all others of this file."""
     check_count(request, ("GroupNorm", "InstanceNorm"), at_least=320)

@@ -32,6 +32,7 @@ def agrees(make, case, centered=True, kind=None):
     check(make.__name__, case, ours, {quantity: truths[quantity] for quantity in ours}, kind)
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=70)
 @given(data=st.data())
@@ -46,6 +47,7 @@ def test_layer_norm_of_large_inputs(dtype, data):
     agrees(LayerNorm, data.draw(strategies.cases(dtype, strategies.large_shapes())), kind="large")
 
 
+@pytest.mark.sample(2)
 @every_dtype
 @settings(max_examples=50)
 @given(data=st.data())
@@ -53,6 +55,7 @@ def test_rms_norm(dtype, data):
     agrees(RMSNorm, data.draw(strategies.cases(dtype)), centered=False)
 
 
+@pytest.mark.exhaustive  # the default leaves half of the dtypes out
 def test_there_were_enough_cases(request):
     """After all others of this file."""
     check_count(request, ("LayerNorm", "RMSNorm"), at_least=440)

@@ -299,6 +299,7 @@ def test_replace_by_a_class(random):
     np.testing.assert_array_equal(new.get_layer("conv").kernel, model.get_layer("conv").kernel)
 
 
+@pytest.mark.sample(5)
 def test_replace_by_a_function(build, random):
     """Also by nothing, and with the values of weights that fit."""
     model = build(KERAS_BATCH_NORM)

@@ -50,6 +50,7 @@ def with_domain(inputs, domain):
     return [*(inputs if isinstance(inputs, list) else [inputs]), domain]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("make", [nested, flat, row])
 @pytest.mark.parametrize("shared_affine", [True, False])
 def test_split_and_merged_again(random, make, shared_affine):

@@ -45,6 +45,7 @@ def norms_inside(model):
     return [layer for layer in layers_inside(model) if isinstance(layer, (KERAS_BATCH_NORM, BatchNorm))]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("order", itertools.permutations(CHANGES), ids="-".join)
 def test_surgery_after_surgery(order, random, tmp_path):
     model = randomize(blocks("theirs"), random)
@@ -65,6 +66,7 @@ def test_surgery_after_surgery(order, random, tmp_path):
     assert_saved(model, x, tmp_path)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["theirs", "ours"])
 def test_frozen_statistics_outlive_other_surgery_and_a_file(norm, random, tmp_path):
@@ -135,6 +137,7 @@ def with_hidden(attribute, norm, outside):
     return keras.Model(x, BATCH_NORM_OF[norm](name="outside")(y) if outside else y, name="odd_names")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("attribute", ["_layers_x", "_functional_x", "_self_x", "in_a_set"])
 @pytest.mark.parametrize("outside", [False, True], ids=["alone", "and_one_outside"])
 def test_attributes_of_any_name_are_converted(attribute, outside, random, tmp_path):

@@ -109,6 +109,7 @@ def squeeze_excite(x):
     return SqueezeExcite(name="squeeze_excite")(x)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("block", [attention, grouped_attention, squeeze_excite])
 def test_layers_that_make_layers_in_build(change, block, random, tmp_path):
     x = keras.Input((5, 6))
@@ -118,6 +119,7 @@ def test_layers_that_make_layers_in_build(change, block, random, tmp_path):
     assert_change(change, model, random.normal(size=(3, 5, 6)).astype("float32"), tmp_path)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["BertBackbone", "GPT2Backbone"])
 def test_a_transformer_of_keras_hub(name, random, tmp_path):
@@ -201,6 +203,7 @@ def test_a_subclass_keeps_its_class_and_its_own(change, build, random, tmp_path)
         assert getattr(copy, name, None) == getattr(model, name, None)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("build", [guide, calibrated, residual])
 def test_a_subclass_trains_alike(build, random):
     model = randomize(build(), random)

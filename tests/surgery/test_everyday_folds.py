@@ -69,6 +69,7 @@ CHANNELS_FIRST = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("bias", [False, True], ids=["bias_free", "with_bias"])
 @pytest.mark.parametrize("name", CHANNELS_FIRST)
 def test_a_channels_first_convolution_as_wide_as_it_has_filters(name, bias, random, tmp_path):

@@ -49,6 +49,7 @@ def folded(model, random):
     return new, reports[0].rows
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("norm", [BatchNorm, SyncBatchNorm, layers.BatchNormalization])
 @pytest.mark.parametrize("name", LINEAR)
 def test_into_the_layer_before(name, norm, random):
@@ -225,6 +226,7 @@ def test_what_mixes_channels_stays(random):
     assert report[0].outcome == "kept"
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 @pytest.mark.parametrize("norm", [BatchNorm, layers.BatchNormalization])
 def test_every_build(build, norm, random):

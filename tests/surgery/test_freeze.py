@@ -58,6 +58,7 @@ def test_training_says_what_inference_says(random):
     np.testing.assert_array_equal(outputs_of(model, x, training=True), outputs_of(model, x))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 def test_there_and_back(build, random):
     model = randomize(build(BatchNorm), random)

@@ -54,6 +54,7 @@ def in_a_row(*layers, shape=(5,)):
     return keras.Sequential([keras.Input(shape), *layers])
 
 
+@pytest.mark.sample(2)
 @ALL
 @pytest.mark.parametrize("sizes", [SIZES, [1] * 200], ids=["uneven", "single"])
 def test_sequential_is_the_population_whatever_the_batches(norm, sizes):
@@ -146,6 +147,7 @@ def test_axes_are_the_layers_own(random):
     np.testing.assert_allclose(two.moving_mean, x.mean((0, 2)), rtol=0, atol=1e-6)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 def test_every_build(build, random):
     """New statistics for every layer; all else is kept, and the given model."""

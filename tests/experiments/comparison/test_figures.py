@@ -63,6 +63,7 @@ def test_a_sketch_is_called_a_sketch(name):
     assert any("Sketch, mlp_sigmoid on digits" in line for line in words(name, sketch=True, **SMALL))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize(
     "changes",
