@@ -2,6 +2,7 @@
 
 import http.server
 import inspect
+import shutil
 import sys
 import threading
 import time
@@ -84,7 +85,7 @@ def test_every_function_of_keras_with_a_norm_is_a_preset():
         assert preset(function.lower()).classes == arguments["classes"].default
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("function", SMALL)
 def test_outputs_are_those_of_keras(function, trained, random):
@@ -225,12 +226,21 @@ def downloads(monkeypatch, tmp_path):
     return tmp_path / "models", asked
 
 
-@pytest.fixture
-def mobilenet_v2(downloads, random):
-    """A trained MobileNetV2 for 1000 classes, in the file that Keras looks for."""
+@pytest.fixture(scope="module")
+def trained_mobilenet_v2(tmp_path_factory):
+    """A trained MobileNetV2 for 1000 classes, and a file of it as Keras looks for. Not to be changed."""
     model = keras.applications.MobileNetV2((96, 96, 3), 0.35, weights=None, classifier_activation=None)
-    randomize(model, random)
-    model.save(downloads[0] / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96.h5")
+    randomize(model, np.random.default_rng(0))
+    path = tmp_path_factory.mktemp("trained") / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96.h5"
+    model.save(path)
+    return model, path
+
+
+@pytest.fixture
+def mobilenet_v2(downloads, trained_mobilenet_v2):
+    """The trained MobileNetV2, in the file that Keras looks for."""
+    model, path = trained_mobilenet_v2
+    shutil.copy(path, downloads[0])
     return model
 
 

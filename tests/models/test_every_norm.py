@@ -74,14 +74,14 @@ def pairs(names):
         yield from ((name, norm) for norm in NORMS if norm in chosen or (name, norm) in REFUSED)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("name", "norm"), list(pairs(OWN)))
 def test_a_network_takes_the_norm(name, norm, random, tmp_path):
     make = functools.partial(build, name, norm=with_groups(norm, 4), **SMALL.get(name, DEFAULT))
     build_train_and_load(name, norm, make, random, tmp_path, called_alone=name in SLOW and norm not in NORMS_OF_SLOW)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(5)
 @pytest.mark.slow
 @pytest.mark.parametrize(("function", "norm"), list(pairs(FAMILIES)))
 def test_a_network_of_keras_takes_the_norm_in_its_first_layers(function, norm, random, tmp_path):
