@@ -62,6 +62,7 @@ def test_the_report(stale, inputs, tmp_path):
     text = str(examination)
     assert "doctor: " in text
     assert "2 errors" in text
+    assert text.splitlines()[1].startswith("512 examples in 16 batches: output change ")
     assert "surgery.recalibrate" in text
     assert "norm" in text.splitlines()[-1]
     assert json.loads(json.dumps(examination.to_dict()))["findings"][0]["layers"] == ["norm"]

@@ -1,5 +1,7 @@
 """The doctor leaves a model as it was: weights, statistics, seeds, optimizer and metrics, also after an error."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -63,6 +65,18 @@ def test_the_private_name_of_a_mask():
     x = keras.ops.convert_to_tensor(np.array([[[1.0], [0.0]]]))
     assert watching.mask_of(x) is None
     assert watching.mask_of(keras.layers.Masking()(x)).numpy().tolist() == [[True, False]]
+
+
+def test_untouched_puts_back_the_global_seeds():
+    def drawn():
+        return random.random(), np.random.random(), tf.random.get_global_generator().uniform([]).numpy()
+
+    random.seed(1)
+    np.random.seed(1)
+    tf.random.set_global_generator(tf.random.Generator.from_seed(1))
+    with watching.untouched():
+        before = drawn()
+    assert drawn() == before
 
 
 def test_untouched_puts_back_weights_that_a_layer_assigns():

@@ -106,6 +106,15 @@ def test_nan_in_one_domain_does_not_reach_another(random):
 
 
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_activation_is_that_of_a_layer_after_it(random, activation, training):
+    layer, plain = DomainBatchNorm(2, activation=activation), DomainBatchNorm(2)
+    x, domain = tf.constant(random.normal(1, 2, (8, 3)), tf.float32), tf.constant([0, 1] * 4)
+    expected = keras.activations.get(activation)(plain(x, domain=domain, training=training))
+    np.testing.assert_allclose(layer(x, domain=domain, training=training), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
 def test_an_unknown_domain_is_an_error_or_nan(random, training):
     layer = randomized(DomainBatchNorm(2, activation="relu"), (4, 3), random)
     x, domain = tf.constant(random.normal(size=(4, 3)), tf.float32), tf.constant([0, 2, 0, -1])
@@ -114,8 +123,9 @@ def test_an_unknown_domain_is_an_error_or_nan(random, training):
             layer(x, domain=wrong, training=training)
     call = lambda x, domain: layer(x, domain=domain, training=training)  # noqa: E731
     if training:
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"in \[0, 1\]"):
-            tf.function(call)(x, domain)
+        for wrong in (domain, tf.constant([0, 2, 0, 1]), tf.constant([0, 1, -1, 0])):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=r"in \[0, 1\]"):
+                tf.function(call)(x, wrong)
     before = layer.moving_mean[1].numpy()
     y = tf.function(call, jit_compile=training)(x, domain)
     np.testing.assert_array_equal(np.isnan(y).all(1), [False, True, False, True])

@@ -246,6 +246,12 @@ def test_what_cannot_be_done_is_said(function, model, message):
         function(model)
 
 
+@pytest.mark.parametrize("function", [from_keras, to_keras, to_sync, to_local, lambda model: replace(model, {})])
+def test_what_is_no_model_is_refused(function):
+    with pytest.raises(TypeError, match="Expected a Keras model. Received: 3"):
+        function(3)
+
+
 @pytest.mark.parametrize(
     ("function", "layer", "why"),
     [

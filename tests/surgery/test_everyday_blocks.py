@@ -45,7 +45,6 @@ def norms_inside(model):
     return [layer for layer in layers_inside(model) if isinstance(layer, (KERAS_BATCH_NORM, BatchNorm))]
 
 
-@pytest.mark.sample(1)
 @pytest.mark.parametrize("order", itertools.permutations(CHANGES), ids="-".join)
 def test_surgery_after_surgery(order, random, tmp_path):
     model = randomize(blocks("theirs"), random)
