@@ -8,7 +8,7 @@ import statistics
 
 from bn_keras.experiments.comparison import report
 from bn_keras.experiments.comparison.analysis import Comparison, Speedup
-from bn_keras.experiments.comparison.compare import COMPARISON, RUNS, read_comparison
+from bn_keras.experiments.comparison.compare import COMPARISON, RUNS, UnfinishedError, read_comparison
 from bn_keras.experiments.comparison.figures import FIGURES
 from bn_keras.experiments.comparison.plan import FASTEST, MOST_ACCURATE, SAME
 from bn_keras.experiments.comparison.recipe import BASELINE, Recipe
@@ -31,8 +31,8 @@ def files(request: Request) -> dict[str, str | bytes]:
     """The matrix of all comparisons, its CSV, a page for each preset, and a card with figures for each comparison.
 
     Raises:
-        ResultsError: When there are no results, or unfinished ones, or when they were made with another recipe than
-            `ZOO` has now.
+        ResultsError: When there are no finished results, when a comparison that has a card lacks runs, or when it was
+            made with another recipe than `ZOO` has now.
     """
     comparisons = read_zoo(request.results)
     texts = {MATRIX: matrix_text(comparisons), CSV: csv_text(comparisons)}
@@ -52,7 +52,7 @@ def files(request: Request) -> dict[str, str | bytes]:
 def read_zoo(folder: pathlib.Path) -> dict[pathlib.PurePosixPath, Comparison]:
     """The comparisons in a folder, in the order of `ZOO`; those that `ZOO` does not have come last.
 
-    A comparison without a run is left out, and an unfinished one is refused.
+    A comparison of `ZOO` that never had a card is left out until it is finished: the matrix names it with its command.
     """
     order = {str(place_of(recipe)): recipe for recipe in ZOO}
     begun = [path.parent for path in folder.glob(f"*/*/{COMPARISON}") if any((path.parent / RUNS).glob("*.json"))]
@@ -61,7 +61,12 @@ def read_zoo(folder: pathlib.Path) -> dict[pathlib.PurePosixPath, Comparison]:
         raise ResultsError(f"There is no {folder}/PRESET/DATA/{COMPARISON}. Make one with `make zoo`.")
     comparisons = {}
     for name in [*(name for name in order if name in found), *sorted(found - set(order))]:
-        comparison = read_comparison(folder / name)
+        try:
+            comparison = read_comparison(folder / name)
+        except UnfinishedError:
+            if name in order and len(found) > 1 and not (folder / name / CARD).exists():
+                continue
+            raise
         if name in order and comparison.recipe != order[name]:
             raise ResultsError(
                 f"{folder / name} is stale: it was made with the recipe {comparison.recipe.hash}, and the zoo's is "
@@ -127,11 +132,11 @@ Its interval reaches 1×, its steps cost more time than they save, or the target
 
 
 def missing_text(missing: list[Recipe]) -> str:
-    """The comparisons of the zoo that have no runs yet."""
+    """The comparisons of the zoo that are not finished."""
     if not missing:
         return ""
     rows = [(recipe.preset, recipe.data_in_words, f"`{compare_command(recipe)}`") for recipe in missing]
-    return f"## Not run yet\n{table(('preset', 'data', 'command'), rows)}\n\n"
+    return f"## Not finished yet\n{table(('preset', 'data', 'command'), rows)}\n\n"
 
 
 SPEEDUP_COLUMNS = (

@@ -88,6 +88,10 @@ def compare(
     return read_comparison(out)
 
 
+class UnfinishedError(ResultsError):
+    """Runs of a comparison, or the cost of a step, are missing."""
+
+
 def read_comparison(out: str | os.PathLike) -> Comparison:
     """Reads the comparison that a folder holds.
 
@@ -98,7 +102,7 @@ def read_comparison(out: str | os.PathLike) -> Comparison:
         A `Comparison`.
 
     Raises:
-        ResultsError: If the folder holds no comparison, or if runs or the cost of a step are missing.
+        ResultsError: If the folder holds no comparison; an `UnfinishedError` if runs or the cost of a step are missing.
 
     >>> read_comparison("models/mlp_sigmoid/mnist").arms
     ('batch',)
@@ -120,7 +124,7 @@ def read_comparison(out: str | os.PathLike) -> Comparison:
             if found.missing
             else "the cost of a step"
         )
-        raise ResultsError(f"{str(out)!r} lacks {what}. Finish it with `bn-keras compare … --resume`.")
+        raise UnfinishedError(f"{str(out)!r} lacks {what}. Finish it with `bn-keras compare … --resume`.")
     if set(costs.arms) != set(recipe.arms):
         raise ResultsError(f"{str(out / COSTS)!r} has the arms {', '.join(costs.arms)}. Remove it, and resume.")
     return Comparison(recipe, header["data"], found, work.seed_runs(found), costs)
