@@ -30,6 +30,7 @@ def passed(tmp_path_factory):
     return collections.Counter(map(str.lower, classes)), done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AT_LEAST)
 def test_the_tests_of_keras_pass(name, passed):
     if not (FOLDER / f"{name}_test.py").exists():

@@ -83,6 +83,7 @@ def test_a_saved_model_of_a_trained_network(network, digits, tmp_path, fold):
     assert all(np.array_equal(*pair) for pair in zip(before, network.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_inputs_and_outputs_have_names(format, tmp_path):
     """Whose order in the signature is not that of the model."""
@@ -152,6 +153,7 @@ def with_a_collective_in_a_branch(x):
     return tf.cond(tf.shape(x)[0] > 1000, lambda: with_a_collective(x), lambda: x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "change", "words"),
     [
@@ -167,6 +169,7 @@ def test_what_does_not_serve_is_not_written(format, change, words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_the_new_process_ends_with_is_told(tmp_path, monkeypatch):
     (tmp_path / "served.py").write_text("raise RuntimeError('no such op')")
     monkeypatch.setattr(checking, "SERVED", tmp_path / "served.py")
@@ -297,6 +300,7 @@ def test_what_is_missing_is_told(tmp_path, monkeypatch):
         export.export(small(), tmp_path / "model.onnx", format="onnx")
 
 
+@pytest.mark.slow
 def test_an_op_that_a_format_has_not_is_told(tmp_path):
     model = small(OtherInGraphs(lambda x: tf.linalg.svd(x[..., tf.newaxis])[1][..., 0] * x))
     with pytest.raises(export.ExportError, match="cannot be exported to LiteRT: it has no op for Svd"):
@@ -333,6 +337,7 @@ def keras_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_command(keras_file, tmp_path):
     code, printed = typed(keras_file, tmp_path / "1", "--fold", "--preprocessing", "torch", "--no-check")
     assert code == 0
@@ -374,6 +379,7 @@ def test_typed_wrong(arguments, expected, words, keras_file, tmp_path, monkeypat
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.keras", "other.keras", "text.keras"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason="ONNX needs the extra: pip install 'bn_keras[export]'")
 def test_the_command_with_an_opset(keras_file, tmp_path):
     import onnx

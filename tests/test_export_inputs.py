@@ -126,6 +126,7 @@ def test_a_subclassed_token_model_has_integer_inputs(kind, tmp_path):
     np.testing.assert_allclose(served.serve(tf.constant(IDS)), model(IDS), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_a_subclassed_token_model_in_every_format(format, tmp_path):
     model = build(Tokens(LOOK_UPS["embedding"]), IDS)
@@ -219,6 +220,7 @@ class Two(keras.Model):
 ROW = tf.TensorSpec([None, 3])
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_several_arguments_of_call(format, tmp_path):
     model, input_signature = build(Two(), FLOATS, y=FLOATS), (ROW, tf.TensorSpec([None, 3], name="query"))
@@ -250,6 +252,7 @@ def test_an_argument_with_a_default_is_an_input_where_the_signature_says_so(tmp_
     np.testing.assert_allclose(served.serve(x, x, factor=tf.fill([2, 1], 2.0)), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_examples_of_several_arguments(tmp_path):
     model, settings = build(Two(), FLOATS, y=FLOATS), {"input_signature": (ROW, ROW), "report": None}
     made = export(model, tmp_path / "exported", examples={"y": FLOATS, "x": FLOATS}, **settings)
@@ -283,6 +286,7 @@ class WithShapes(Two):
         return super().call(x, y=y)
 
 
+@pytest.mark.slow
 def test_shapes_of_several_arguments_that_keras_keeps(tmp_path):
     model = build(WithShapes(), FLOATS, FLOATS)
     for fold in (False, True):
@@ -300,6 +304,7 @@ def sum_of_casts(inputs):
     return BatchNorm()(keras.layers.Add()(each))
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_inputs_of_other_dtypes(format, tmp_path):
     inputs = {dtype: keras.Input((3,), dtype=dtype, name=f"x_{dtype}") for dtype in DTYPES}
@@ -315,6 +320,7 @@ class Bytes(Named):
         return super().call(keras.ops.cast(x, "float32") / 255)
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_a_subclassed_model_of_bytes(format, tmp_path):
     model = build(Bytes(), IDS[:, :3].astype(np.uint8))
@@ -324,6 +330,7 @@ def test_a_subclassed_model_of_bytes(format, tmp_path):
     assert signature_of(model, settings["input_signature"]).specs[0].dtype == tf.uint8
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_pixels_of_bytes_are_scaled_in_the_export(format, tmp_path):
     model = keras.Sequential([keras.Input((5, 5, 3)), keras.layers.Conv2D(2, 3), BatchNorm(), keras.layers.Flatten()])
@@ -336,6 +343,7 @@ def test_pixels_of_bytes_are_scaled_in_the_export(format, tmp_path):
         np.testing.assert_allclose(served.serve(tf.constant(pixels)), model(pixels / 127.5 - 1), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_batch_size(tmp_path):
     made = export(sequential(), tmp_path / "exported", input_signature=tf.TensorSpec([2, 3]), report=None)
     assert "in batches of 2," in made.verified.how
@@ -345,6 +353,7 @@ def test_one_batch_size(tmp_path):
         unchecked(build(Two(), FLOATS, y=FLOATS), tmp_path / "other", input_signature=(tf.TensorSpec([2, 3]), ROW))
 
 
+@pytest.mark.slow
 @ONNX_NEEDED
 def test_constants_are_no_inputs_of_onnx(tmp_path):
     """Keras' Normalization holds its mean and variance as constants; tf2onnx takes the large ones for inputs."""
@@ -371,6 +380,7 @@ def test_an_opset_that_tf2onnx_does_not_write(opset, tmp_path):
         export(sequential(), tmp_path / "model.onnx", format="onnx", opset=opset, report=None)
 
 
+@pytest.mark.slow
 @ONNX_NEEDED
 def test_an_onnx_file_with_other_inputs_is_refused(tmp_path):
     model = sequential(name="x")
@@ -380,6 +390,7 @@ def test_an_onnx_file_with_other_inputs_is_refused(tmp_path):
         write(FORMATS["onnx"], endpoint, tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 @EVERY_FORMAT
 def test_an_input_that_no_output_depends_on(format, tmp_path):
     x, unused = keras.Input((3,), name="x"), keras.Input((3,), name="unused")
@@ -387,6 +398,7 @@ def test_an_input_that_no_output_depends_on(format, tmp_path):
     assert export(model, place(tmp_path, format), format=format, report=None).inputs == ("x", "unused")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "words"),
     [("tflite", "it has no op for HashTableV2"), pytest.param("onnx", "lookup tables of type", marks=ONNX_NEEDED)],
@@ -398,6 +410,7 @@ def test_a_look_up_table_that_a_format_has_not_is_told(format, words, tmp_path):
         export(model, place(tmp_path, format), format=format, report=None)
 
 
+@pytest.mark.slow
 def test_a_recurrent_layer_in_litert_takes_one_batch_size(tmp_path):
     model = keras.Sequential([keras.Input((6, 3)), keras.layers.GRU(4), BatchNorm()])
     arguments = {"format": "tflite", "report": None}

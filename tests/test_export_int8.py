@@ -221,6 +221,7 @@ class FakeQuantized(keras.layers.Layer):
         return tf.quantization.fake_quant_with_min_max_args(x, min=-6, max=6, num_bits=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "not frozen"])
 def test_fake_quantized_fine_tuning_keeps_frozen_statistics(frozen, examples):
     model = surgery.freeze(network(), report=None) if frozen else network()

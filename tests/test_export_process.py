@@ -55,6 +55,7 @@ class Chatter(threading.Thread):
             self.join()
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @EVERY_FORMAT
 def test_other_threads_are_heard_during_an_export(format, tmp_path, caplog, capsys):
@@ -101,6 +102,7 @@ def alive(folder):
     return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.slow
 def test_a_check_ends_in_time(hanging, tmp_path, monkeypatch):
     monkeypatch.setattr(checking, "SERVED", hanging)
     started = time.monotonic()
@@ -120,6 +122,7 @@ class Slow(keras.layers.Layer):
         return x
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_answer_ends_in_time(tmp_path):
     started = time.monotonic()
     with pytest.raises(ExportError, match="did not end within 0.5 s: the model itself has not answered"):

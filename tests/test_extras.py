@@ -83,6 +83,7 @@ def test_every_optional_import_is_guarded(path):
             assert any(place.startswith(each) for each in CHECKED_ELSEWHERE), f"{place} imports {package}"
 
 
+@pytest.mark.slow
 def test_every_exception_is_needed():
     users = {path.relative_to(PACKAGE).as_posix() for path in MODULES if optional_imports(path)}
     for place in CHECKED_ELSEWHERE:
@@ -119,6 +120,7 @@ print(json.dumps(errors))
 """
 
 
+@pytest.mark.slow
 def test_a_module_without_its_package_names_the_extra():
     places = {path: path.relative_to(PACKAGE).as_posix() for path in MODULES}
     modules = [

@@ -56,6 +56,7 @@ def files_of(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_source_distribution_holds_the_whole_repository(distributions):
     repository, source, _ = distributions
     repository = {name for name in repository if "egg-info" not in name and name not in {"MANIFEST.in"}}
@@ -64,6 +65,7 @@ def test_the_source_distribution_holds_the_whole_repository(distributions):
         assert name in source
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(distributions):
     repository, _, wheel = distributions
     package = {name for name in repository if name.startswith("bn_keras/")}

@@ -19,12 +19,14 @@ print(random.random(), "tensorflow" in sys.modules, file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_process_that_hangs_is_ended_and_its_output_is_shown(new):
     with pytest.raises(pytest.fail.Exception, match="not done after 3 s: .*\nhello"):
         run_process([sys.executable, "-c", HANGING], seconds=3, new=new)
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_while_a_test_reads_it_is_ended():
     with (
         subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, text=True) as process,
@@ -34,6 +36,7 @@ def test_a_process_that_hangs_while_a_test_reads_it_is_ended():
         assert process.stdout.read() == "hello\n", "it reads to the end, which only the limit brings"
 
 
+@pytest.mark.slow
 @BOTH
 def test_processes_that_hang_side_by_side_are_ended(new):
     processes = [start(["-c", HANGING], new=new) for _ in range(2)]
@@ -42,6 +45,7 @@ def test_processes_that_hang_side_by_side_are_ended(new):
     assert all(process.returncode < 0 for process in processes)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked")
 @pytest.mark.parametrize("kind", ["-m", "-c", "script"])
 def test_a_forked_process_is_as_a_new_one_apart_from_its_imports(kind, tmp_path):
@@ -60,6 +64,7 @@ def test_a_forked_process_is_as_a_new_one_apart_from_its_imports(kind, tmp_path)
     assert forked.stderr != again.stderr, "the same random numbers"
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize(
     ("code", "exit_code", "said"),
@@ -77,6 +82,7 @@ def test_the_end_of_a_process_is_told(code, exit_code, said, new):
     assert said in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked")
 def test_settings_that_imports_read_take_a_new_process():
     code = "import sys; print('tensorflow' in sys.modules)"

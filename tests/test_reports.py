@@ -79,6 +79,7 @@ def test_a_page_fits_and_loads_nothing(rendering, width, scheme):
     assert [url.partition(":")[0] for url in rendering.requests] == ["file"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_the_colours_follow_the_scheme(rendering, width, scheme):
     look_at(rendering.page, width, scheme)
@@ -88,6 +89,7 @@ def test_the_colours_follow_the_scheme(rendering, width, scheme):
         assert red < 60 if scheme == "dark" else red > 240
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), LOOKS[:2])
 def test_axe_finds_no_violation(rendering, width, scheme):
     axe = pytest.importorskip("axe_core_python.sync_playwright", reason="axe is missing: pip install axe-core-python")
@@ -109,6 +111,7 @@ def test_the_words_of_a_picture_do_not_overlap(rendering):
     assert not rendering.page.evaluate(OVERLAPS)
 
 
+@pytest.mark.slow
 def test_the_keyboard_shows_the_skip_link_first_and_jumps(rendering):
     rendering.page.keyboard.press("Tab")
     assert rendering.page.evaluate("document.activeElement.className") == "skip"

@@ -24,6 +24,7 @@ ALIASES = {
 }
 
 
+@pytest.mark.slow
 def test_mypy_sees_the_types_of_the_public_api(tmp_path):
     """One run checks the package as `make check` does, and the example as a user does."""
     options = ["--cache-dir", str(tmp_path), "--config-file", str(ROOT / "pyproject.toml")]

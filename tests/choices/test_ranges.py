@@ -69,6 +69,7 @@ def test_networks_of_too_many_weights_are_not_built(name, options, words):
         build(name, **options)
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_refused(monkeypatch):
     from bn_keras.experiments import Trainer
 
@@ -94,6 +95,7 @@ def test_a_width_that_does_not_fit_is_refused_before_the_network_is_built(monkey
     assert widths == [1.0]
 
 
+@pytest.mark.slow
 def test_large_images_are_evaluated_in_smaller_batches():
     from bn_keras.experiments import Trainer
     from bn_keras.experiments import trainer as module

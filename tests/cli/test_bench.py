@@ -15,6 +15,8 @@ from bn_keras.bench.results import read_results
 from tests.cli.runner import typed
 from tests.processes import limited
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--quick", "--peer", "bn_keras", "--peer", "keras"]
 
 
@@ -33,7 +35,6 @@ def test_the_help_is_one_left_edge():
     assert "--group GROUP" in options
 
 
-@pytest.mark.slow
 def test_it_prints_the_tables_and_writes_everything(benchmark):
     out, code, printed = benchmark
     assert code == 0, printed
@@ -60,6 +61,7 @@ def test_the_page_that_it_names_can_be_written(benchmark, tmp_path):
     assert printed.split() == [str(tmp_path / name) for name in ("README.md", "batch-eager.svg", "layer.svg")]
 
 
+@pytest.mark.slow
 def test_it_does_not_overwrite_and_resumes(benchmark):
     out, *_ = benchmark
     before = (out / "results.json").read_bytes()
@@ -109,7 +111,6 @@ def test_the_groups_are_in_the_help():
     assert "batch-float32: Batch norm, training step, float32." in re.sub(r"\s+", " ", printed)
 
 
-@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     command = [sys.executable, "-m", "bn_keras", "bench", "--rounds", "3", "--peer", "fused_op"]
     command += ["--out", str(tmp_path)]

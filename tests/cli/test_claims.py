@@ -46,6 +46,7 @@ def test_the_claims_are_listed_and_nothing_is_measured(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_all_claims_are_measured_judged_and_drawn(two_claims, tmp_path):
     code, printed = typed("claims", "--quick", "--out", tmp_path / "out")
     assert code == 0, printed
@@ -70,6 +71,7 @@ def test_all_claims_are_measured_judged_and_drawn(two_claims, tmp_path):
     assert "drawn from C8.json, sha256 " in (tmp_path / "out" / "C8.svg").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_has_all_claims_that_are_finished_in_this_form(two_claims, tmp_path):
     def sections():
         return re.findall(r'<section id="(c\d)"', (tmp_path / "index.html").read_text(encoding="utf-8"))
@@ -83,6 +85,7 @@ def test_the_page_has_all_claims_that_are_finished_in_this_form(two_claims, tmp_
     assert sections() == ["c8"]
 
 
+@pytest.mark.slow
 def test_results_are_not_overwritten_and_resume_continues(two_claims, tmp_path):
     again = ("claims", "C8", "c8", "--images", "mine", "--jobs", "1", "--out", tmp_path)
     assert typed(*again)[0] == 0

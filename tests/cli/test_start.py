@@ -128,6 +128,7 @@ def test_without_a_command_the_first_commands_are_shown():
         assert words in done.stdout
 
 
+@pytest.mark.slow
 def test_import_registers_the_layers_for_a_stored_model(tmp_path):
     keras.Sequential([keras.Input((3,)), BatchNorm()]).save(tmp_path / "model.keras")
     code = "import bn_keras, keras, sys; print(keras.models.load_model(sys.argv[1]).layers[-1].__class__.__name__)"
@@ -156,6 +157,7 @@ def test_the_command_is_recognized_by_what_was_started(argv, orig_argv, expected
     assert bn_keras._is_command() is expected
 
 
+@pytest.mark.slow
 def test_the_public_names_load_where_the_command_waits():
     code = "import sys; sys.argv[0] = 'bin/bn-keras'; import bn_keras; early = 'keras' in sys.modules\n"
     code += "from bn_keras import BatchNorm, models; print(early, BatchNorm.__name__, models.list_presets()[0])"
@@ -165,6 +167,7 @@ def test_the_public_names_load_where_the_command_waits():
     assert "module 'bn_keras' has no attribute 'BatchNom'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_command_prints_no_line_of_tensorflow(tmp_path):
     arguments = ["train", "mlp_sigmoid", "--width", "0.1", "--steps", "10", "--out", tmp_path]
     done = run("-m", "bn_keras", *arguments)

@@ -37,6 +37,7 @@ def test_it_prints_the_data_each_evaluation_and_where_the_model_is(training_run)
     assert (out / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_it_does_not_overwrite_and_resumes(training_run):
     out, _, _ = training_run
     code, printed = typed(*TINY, "--norm", "layer", "--out", out)
@@ -50,6 +51,7 @@ def test_it_does_not_overwrite_and_resumes(training_run):
     assert "was made with norm='layer', not 'batch'" in " ".join(printed.split())
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("arguments", "norm", "options"),
@@ -66,6 +68,7 @@ def test_norms_and_their_options(tmp_path, arguments, norm, options):
     assert json.loads((tmp_path / "results.json").read_text())["recipe"]["norm"] == norm
 
 
+@pytest.mark.slow
 def test_options_of_a_preset(tmp_path):
     arguments = ("train", "mlp_relu_deep", "--option", "depth=2", "--option", "units=8", "--steps", "10")
     code, printed = typed(*arguments, "--out", tmp_path)
@@ -203,6 +206,7 @@ def test_several_workers_without_a_description_of_them(tmp_path, monkeypatch):
     assert "Several workers need the environment variable TF_CONFIG." in " ".join(printed.split())
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_a_terminal_keeps_the_checkpoints(tmp_path):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "bn_keras", "train", "mlp_sigmoid", "--steps", "20000", "--out", str(tmp_path)]

@@ -55,6 +55,7 @@ def test_compiled_is_eager(random, case, training, jit_compile):
     all_close(compiled(x, dy), eager, 2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("case", "dtype"),

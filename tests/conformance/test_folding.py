@@ -32,6 +32,7 @@ def operators(model, data=None):
     return re.findall(r"Op#\d+ (\w+)\(", printed.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("convolution", "name"),
     [

@@ -61,6 +61,7 @@ def setting(case, training, random, dtype="float64"):
     return function, *(tf.constant(random.normal(mean, 2, case.shape), dtype) for mean in (1, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(20)
 @pytest.mark.parametrize(
     ("case", "training", "op_by_op"),
@@ -188,6 +189,7 @@ def test_every_implementation_in_float32(float64, implementation):
         check_float32(float64, tf.function if implementation == "xla" else itself)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("float64", [BY_NAME["rms"]], ids=str, indirect=True)
 @pytest.mark.parametrize(
     "implementation", ["single ops", pytest.param("xla", marks=pytest.mark.exhaustive)], indirect=True

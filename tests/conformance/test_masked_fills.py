@@ -78,6 +78,7 @@ def test_a_step(random, case, dtype, jit_compile):
             close(tf.cast(one, tf.float32), tf.cast(other, tf.float32), 1e-6 if dtype == "float32" else 1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("case", marked(WITH_MASK, FIRST.__contains__), ids=str)
 def test_second_derivatives(random, case):

@@ -8,6 +8,8 @@ from tests.conformance.cases import DISTINCT, every
 from tests.conformance.test_export import SCRIPT
 from tests.processes import result_of
 
+pytestmark = pytest.mark.slow
+
 REPLICAS, SAMPLES, BATCH = 2, 9, 8
 
 
@@ -29,11 +31,11 @@ def loaded(run):
     return keras.models.load_model(folder / "model.keras").predict(inputs, verbose=0), exported, result
 
 
-@pytest.mark.slow
 def test_losses_are_finite(run):
     assert np.isfinite(run[0]["losses"]).all()
 
 
+@pytest.mark.slow
 @every(DISTINCT)
 def test_all_is_finite(run, case):
     assert run[0]["finite"][case.name]
@@ -50,7 +52,6 @@ def test_statistics_are_the_same_on_all_replicas(run, case):
     assert run[0]["statistics"][case.name]
 
 
-@pytest.mark.slow
 @every(DISTINCT)
 def test_a_process_without_a_strategy_predicts_the_same(run, loaded, case):
     column, predicted = DISTINCT.index(case), np.load(run[1] / "predicted.npy")
@@ -58,5 +59,6 @@ def test_a_process_without_a_strategy_predicts_the_same(run, loaded, case):
         np.testing.assert_allclose(other[:, column], predicted[:, column], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_exported_model_holds_no_collectives(loaded):
     assert loaded[-1] == {"blocked": True, "collectives": {"model": []}}

@@ -1,6 +1,10 @@
 """Training on several replicas. Each test has a process of its own: strategies over the same devices collide."""
 
+import pytest
+
 from tests.processes import script_result
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_replica_without_samples_does_no_harm():

@@ -11,6 +11,8 @@ from tests.conformance.cases import DISTINCT, MixedDomains, every
 from tests.conformance.test_export import SCRIPT
 from tests.processes import free_ports, result_of, results_of, start
 
+pytestmark = pytest.mark.slow
+
 SHARDS = (4, 1, 3)  # the examples of each worker
 SYNCHRONIZED = [case for case in DISTINCT if case.synchronized]
 # Domains follow from the places in a batch, which are others on a shard; `pooled_shards.py` tests them by example.
@@ -33,12 +35,12 @@ def run(tmp_path_factory):
     return results_of(list(workers(SHARDS, folder)), seconds=240), folder
 
 
-@pytest.mark.slow
 @every(DISTINCT)
 def test_weights_are_finite(run, case):
     assert all(worker["finite"][case.name] for worker in run[0])
 
 
+@pytest.mark.slow
 @every(DISTINCT)
 @pytest.mark.parametrize("kind", ["trainable weights", "statistics"])
 def test_weights_are_the_same_on_all_workers(run, case, kind):
@@ -66,7 +68,6 @@ def test_no_collectives_in_inference(run, case):
     assert {worker["in inference"][case.name] for worker in run[0]} == {0}
 
 
-@pytest.mark.slow
 def test_files_of_the_chief_serve_without_a_strategy(run):
     _, folder = run
     result = result_of("-I", str(SCRIPT), str(folder / "model"), cwd=folder)

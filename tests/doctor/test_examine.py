@@ -56,6 +56,7 @@ def test_batch_noise_is_no_gap(stale, inputs):
     assert not gap.exceeds_noise
 
 
+@pytest.mark.slow
 def test_the_report(stale, inputs, tmp_path):
     examination = examine(stale, inputs)
     assert [each.name for each in examination.findings] == ["stale_statistics", "worse_in_inference"]
@@ -193,6 +194,7 @@ def test_outputs_take_no_more_memory_than_the_model_gives(stale, inputs):
     assert {each.dtype for batch in found.outputs for each in batch} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 def test_copies_train_with_the_exclusions_of_the_optimizer(monkeypatch, inputs):
     model = keras.Sequential([keras.Input((4,)), BatchNorm(name="norm"), keras.layers.Dense(2, name="head")])
     optimizer = keras.optimizers.AdamW(weight_decay=0.1)

@@ -26,6 +26,7 @@ def inputs(random):
     return random.normal(3, 2, (128, 4)).astype("float32")
 
 
+@pytest.mark.slow
 def test_every_epoch(model, inputs, tmp_path):
     path, logs = tmp_path / "gaps.csv", tmp_path / "logs"
     monitor = NormalizationMonitor(inputs, filename=path, log_dir=logs)
@@ -49,12 +50,14 @@ def test_every_epoch(model, inputs, tmp_path):
     assert tags == {"norm_gap/norm", "norm_variance_ratio/norm"}
 
 
+@pytest.mark.slow
 def test_every_two_steps(model, inputs):
     monitor = NormalizationMonitor(inputs, every_steps=2)
     model.fit(inputs, inputs[:, :1], epochs=2, callbacks=[monitor], verbose=0)
     assert len(monitor.history["norm"]) == 4
 
 
+@pytest.mark.slow
 def test_it_does_not_change_the_training(model, inputs):
     weights = model.get_weights()
     model.fit(inputs, inputs[:, :1], epochs=2, shuffle=False, verbose=0)
@@ -91,6 +94,7 @@ def test_the_chief_alone_writes(jobs, task, chief):
     assert is_chief(tf.distribute.get_strategy())
 
 
+@pytest.mark.slow
 def test_under_replicas(inputs):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
@@ -101,6 +105,7 @@ def test_under_replicas(inputs):
     assert len(monitor.history["norm"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "expected"), [(None, [(3, 4), (4, 8)]), (3, [(2, 3), (3, 7)])])
 def test_several_steps_per_call_and_epochs_done_before(model, inputs, tmp_path, every, expected):
     """Four batches in calls of three steps: each epoch has a call of three and one of a single step."""

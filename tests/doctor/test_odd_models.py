@@ -102,6 +102,7 @@ def test_copies_are_compiled_with_the_weights_of_the_losses(two_outputs):
     np.testing.assert_array_equal(trained.get_layer("b").bias, 0), "what weighs nothing is not trained"
 
 
+@pytest.mark.slow
 def test_an_optimizer_without_config_does_not_keep_a_repair_from_being_tried(inputs, random):
     class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):
@@ -181,6 +182,7 @@ def test_scales_that_weight_decay_has_brought_next_to_0():
     assert not gamma_below(norm).any()
 
 
+@pytest.mark.slow
 def test_weight_decay_that_is_a_note_is_not_tried(inputs, random, monkeypatch):
     model = keras.Sequential([keras.Input((4,)), BatchNorm(name="norm"), keras.layers.Dense(3)])
     of_other_data(model.get_layer("norm"))
@@ -206,6 +208,7 @@ def test_json_has_no_nan(inputs):
     assert list(report) == ["model", "findings", "layers", "numbers", "facts"]
 
 
+@pytest.mark.slow
 def test_statistics_by_domain_are_named_and_not_examined(inputs):
     x, domain = keras.Input((4,)), keras.Input((), dtype="int32", name="domain")
     h = BatchNorm(name="norm")(x)

@@ -147,6 +147,7 @@ def test_a_worker_that_never_joins_is_named(result):
     assert first in result["missing"]
 
 
+@pytest.mark.slow
 def test_mirrored_splits_the_cpu(result):
     assert (result["replicas"], result["again"]) == (2, 2)
 

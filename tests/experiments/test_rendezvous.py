@@ -50,6 +50,7 @@ def test_all_workers_meet_in_any_order_and_leave_the_port_free(order):
         plain.bind(("", int(all_members[0].address.split(":")[1])))
 
 
+@pytest.mark.slow
 def test_all_workers_name_the_one_that_is_missing():
     all_members = members(3)
     first, second = Worker(all_members, 0, 1.0), Worker(all_members, 1)
@@ -57,12 +58,14 @@ def test_all_workers_name_the_one_that_is_missing():
     assert second.outcome() == first.error
 
 
+@pytest.mark.slow
 def test_a_worker_names_the_first_one_when_that_is_missing():
     all_members = members(2)
     error = Worker(all_members, 1, 0.5).outcome()
     assert error.startswith(f"worker 0 at {all_members[0].address} did not join within 0.5 s")
 
 
+@pytest.mark.slow
 def test_the_waiting_worker_says_whom_it_waits_for():
     all_members = members(2)
     worker = Worker(all_members, 0, 0.3)
@@ -92,6 +95,7 @@ def leave_after_the_hello(all_members):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_worker_waits_while_an_earlier_run_has_the_port_of_the_first():
     all_members = members(2)
     with socket.create_server(("127.0.0.1", int(all_members[0].address.split(":")[1]))) as earlier:
@@ -117,6 +121,7 @@ def test_strangers_on_the_port_are_ignored():
     assert [Worker(all_members, 1).outcome(), first.outcome()] == [None, None]
 
 
+@pytest.mark.slow
 def test_another_list_of_addresses_is_named():
     ours = members(2)
     first = Worker(ours, 0, 1.0)
@@ -127,6 +132,7 @@ def test_another_list_of_addresses_is_named():
     assert other.error in first.said
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_same_index_are_named():
     all_members = members(3)
     first = Worker(all_members, 0, 1.0)
@@ -136,6 +142,7 @@ def test_two_processes_with_the_same_index_are_named():
     assert any(f"Two processes joined as {all_members[1]}" in error for error in errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [0, 1])
 def test_a_port_that_is_taken_is_named(own, monkeypatch):
     monkeypatch.setattr("bn_keras.experiments.rendezvous.PORT_SECONDS", 0.3)

@@ -77,6 +77,7 @@ def test_a_schedule_over_other_steps_takes_a_trainer_of_its_own(digits, changes)
     assert not is_compiled(dataclasses.replace(recipe, steps=20), digits)
 
 
+@pytest.mark.slow
 def test_other_data_of_the_same_name_have_a_trainer_of_their_own(digits):
     assert shared_trainer(RECIPE, digits).data.train.examples == 1437
     assert shared_trainer(RECIPE, first(digits, 120)).data.train.examples == 120

@@ -68,6 +68,7 @@ def whole(tmp_path_factory):
     return out, train(recipe_of(), out)
 
 
+@pytest.mark.slow
 def test_a_run_writes_results_logs_checkpoints_and_the_model(whole):
     out, results = whole
     assert {path.name for path in out.iterdir()} == {
@@ -84,6 +85,7 @@ def test_a_run_writes_results_logs_checkpoints_and_the_model(whole):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_events_are_what_tensorboard_reads(whole):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -93,6 +95,7 @@ def test_the_events_are_what_tensorboard_reads(whole):
     assert [event.step for event in events.Tensors("loss")] == list(range(10, 61, 10))
 
 
+@pytest.mark.slow
 def test_the_model_takes_raw_images(whole):
     out, results = whole
     model, test = keras.saving.load_model(out / "model.keras"), load("digits").test
@@ -186,6 +189,7 @@ def test_a_run_without_a_checkpoint_resumes_at_its_first_step(tmp_path, whole):
     assert_same(state(tmp_path / "early"), state(whole[0]))
 
 
+@pytest.mark.slow
 def test_a_run_is_not_overwritten_and_resumes_with_its_own_recipe_alone(tmp_path):
     interrupted(recipe_of(), tmp_path)
     with pytest.raises(ResultsError, match="exists already. Continue it with --resume"):
@@ -231,18 +235,21 @@ def test_a_run_that_was_killed_after_its_target_trains_no_further(tmp_path):
     assert (tmp_path / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_recipe_may_be_numpys(tmp_path):
     recipe = recipe_of(steps=np.int64(2), evaluate_every=np.int32(1), learning_rate=np.float32(0.25))
     train(recipe, tmp_path)
     assert train(recipe, tmp_path, resume=True)["recipe"]["learning_rate"] == 0.25
 
 
+@pytest.mark.slow
 def test_the_home_directory_in_the_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     train(recipe_of(steps=1, evaluate_every=1), "~/my run")
     assert (tmp_path / "my run" / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_the_target_ends_a_run(tmp_path):
     results = train(recipe_of(target=0.2, steps=1000, learning_rate=1.0), tmp_path)
     assert results["outcome"] == "target"

@@ -63,6 +63,7 @@ def test_clipping_changes_the_run(digits):
     assert abs(free - clipped) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "changes",
@@ -93,6 +94,7 @@ def test_a_run_that_diverges_ends(digits):
     assert not np.isfinite(evaluations[-1].loss)
 
 
+@pytest.mark.slow
 def test_evaluation_uses_the_first_test_examples(digits):
     trainer = trainer_of(digits, evaluation_examples=7)
     model = trainer.model
@@ -102,6 +104,7 @@ def test_evaluation_uses_the_first_test_examples(digits):
     assert count == digits.test.examples
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("norm", [None, "layer"])
 def test_accumulation_of_gradients_is_the_step_of_the_whole_batch(digits, norm):
@@ -151,6 +154,7 @@ def test_a_stream_trains_as_the_arrays_do(digits):
     assert [(e.loss, e.accuracy) for e in trainer.run()] == from_arrays
 
 
+@pytest.mark.slow
 def test_evaluation_reads_a_stream_to_its_end(digits):
     trainer = trainer_of(digits)
     accuracy = trainer.evaluate()
@@ -177,6 +181,7 @@ def test_replicas_have_random_states_of_their_own_and_resume_exactly(tmp_path):
     assert result["equal"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_precisions(digits, dtype):
     before = keras.config.dtype_policy().name

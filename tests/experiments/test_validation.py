@@ -26,6 +26,7 @@ def accuracies(trainer):
     return [evaluation.accuracy for evaluation in trainer.run()]
 
 
+@pytest.mark.slow
 def test_evaluations_use_the_validation_examples_and_training_uses_the_others(digits):
     trainer = Trainer(recipe_of(validation_examples=300), digits)
     split = digits.with_validation(300)
@@ -37,6 +38,7 @@ def test_evaluations_use_the_validation_examples_and_training_uses_the_others(di
     assert trainer.evaluate(split.test) == pytest.approx((guesses == split.test.labels).mean())
 
 
+@pytest.mark.slow
 def test_data_that_are_split_already_are_taken_as_they_are(digits):
     recipe = recipe_of(validation_examples=300)
     assert accuracies(Trainer(recipe, digits.with_validation(300))) == accuracies(Trainer(recipe, digits))
@@ -81,6 +83,7 @@ def test_the_gain_multiplies_the_norm_of_a_kernel_in_a_wrapper(digits):
         np.testing.assert_array_equal(gained, 2 * plain if name in ("kernel", "g") else plain, err_msg=name)
 
 
+@pytest.mark.slow
 def test_every_run_of_a_trainer_starts_with_the_gain(digits):
     trainer = Trainer(recipe_of(initial_gain=2.0), digits)
     starts = []

@@ -19,6 +19,8 @@ from bn_keras.experiments.replicas import PLACES, largest_difference, losses_at
 from tests.experiments.clusters import two_environments
 from tests.processes import ROOT, limited
 
+pytestmark = pytest.mark.slow
+
 RUN = ("mlp_sigmoid", "--norm", "sync", "--steps", "50", "--batch-size", "64", "--learning-rate", "0.5")
 
 
@@ -94,6 +96,7 @@ def test_replicas_without_sync_train_differently(one):
     assert largest_difference(losses_at(PLACES[1], local), one) > 1e-2
 
 
+@pytest.mark.slow
 def test_the_worker_that_is_left_names_the_lost_one(killed):
     expected = r"worker 1 at localhost:\d+ ended or cannot be reached. No step can be finished without it"
     assert re.search(expected, killed.printed[0])

@@ -1,6 +1,7 @@
 """Workers do not outlive the process that started them."""
 
 import psutil
+import pytest
 
 from tests.processes import start
 
@@ -19,6 +20,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)

@@ -31,6 +31,7 @@ def same(layer, whole, tolerance=1e-13):
     assert not any(np.any(each) for name, each in layer.statistics.items() if name.startswith("accumulated"))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
@@ -52,6 +53,7 @@ def test_k_batches_are_one_large_batch(random, arguments, masked):
     same(layer, whole)
 
 
+@pytest.mark.slow
 def test_each_batch_is_normalized_by_its_own_moments(random):
     layer, whole = pair(random)
     for size in SIZES:
@@ -59,6 +61,7 @@ def test_each_batch_is_normalized_by_its_own_moments(random):
         np.testing.assert_array_equal(layer(x, training=True), whole(x, training=True))
 
 
+@pytest.mark.slow
 def test_an_empty_batch_is_one_of_the_k(random):
     layer, whole = pair(random, dtype="float64")
     x = random.normal(3, 2, (10, 4))
@@ -74,6 +77,7 @@ def test_an_empty_batch_is_one_of_the_k(random):
         np.testing.assert_array_equal(getattr(layer, name), value)
 
 
+@pytest.mark.slow
 def test_sums_are_float32_in_mixed_precision_and_under_xla(random):
     layer, whole = pair(random, momentum=0.5)
     half = BatchNorm.from_config(layer.get_config() | {"dtype": "mixed_float16"})
@@ -109,6 +113,7 @@ def test_with_an_optimizer_that_accumulates(random):
     assert np.abs(naive.moving_variance - whole.layers[0].moving_variance).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["keras", "checkpoint"])
 def test_a_file_between_two_updates(random, tmp_path, kind):
     layer, whole = pair(random)

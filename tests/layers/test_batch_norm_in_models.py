@@ -38,6 +38,7 @@ class Subclassed(keras.Model):
         return self.dense(self.pool(keras.ops.relu(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("make", [sequential, functional, Subclassed])
 @pytest.mark.parametrize("jit_compile", [False, True])

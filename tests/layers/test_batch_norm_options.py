@@ -27,6 +27,7 @@ def test_without_a_momentum_all_batches_count_alike(random):
     )
 
 
+@pytest.mark.slow
 def test_bias_correction_forgets_the_first_values(random):
     corrected, plain = BatchNorm(momentum=0.99, bias_correction=True), BatchNorm(momentum=0.99)
     average, weight = np.zeros(3), 0.0
@@ -86,6 +87,7 @@ def test_renorm_in_training_is_inference_when_nothing_is_clipped(random):
     close(layer(x, training=True), inference, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(7)
 @pytest.mark.parametrize("examples", [8, 10, 6, 3])
 @pytest.mark.parametrize(("shape", "axis"), [((5,), -1), ((4, 6), -1), ((4, 6), 1), ((3, 4, 6), [1, 3])])
@@ -115,6 +117,7 @@ def test_virtual_batches_are_normalized_by_themselves(random, examples, shape, a
     close(layer.moving_variance, (counts * variances).sum(0) / counts.sum(0), 1e-5)
 
 
+@pytest.mark.slow
 def test_virtual_batches_of_an_unknown_batch_and_through_a_file(random, tmp_path):
     model = keras.Sequential([keras.Input((6, 3)), BatchNorm(virtual_batch_size=4)])
     model.compile("sgd", "mse")

@@ -83,6 +83,7 @@ def test_without_a_norm_it_is_film(random):
     close(layer([x, condition]), x + beta + vectors @ beta_kernel, 1e-6)
 
 
+@pytest.mark.slow
 def test_it_learns_what_the_condition_says(random):
     """Two classes whose targets differ by their scale and offset alone."""
     label = random.integers(0, 2, 256)

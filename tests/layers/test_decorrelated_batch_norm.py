@@ -55,6 +55,7 @@ def covariance_error(y):
     return np.linalg.norm(np.cov(vectors, rowvar=False, bias=True) - np.eye(y.shape[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(8)
 @pytest.mark.parametrize("policy", TOLERANCES)
 @pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
@@ -95,6 +96,7 @@ def test_weights_and_their_dtypes():
     assert [weight.name for weight in layer.trainable_weights] == ["gamma", "beta"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("scale", [True, False])
 def test_center_and_scale(random, center, scale):
@@ -114,6 +116,7 @@ def test_a_group_per_channel_is_batch_norm(random):
     np.testing.assert_allclose(layer(x), plain(x), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "at_most"), [(2, 0.02), (4, 0.1), (8, 0.5), (16, 1.3)])
 def test_the_covariance_is_nearer_to_the_identity_than_that_of_batch_norm(random, channels, at_most):
     x = tf.constant(correlated(random, (256, 4, channels), -1), tf.float32)
@@ -139,6 +142,7 @@ def test_a_large_offset(random, offset):
     np.testing.assert_allclose(layer(x), inference, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_inference_does_what_training_taught(random):
     x = tf.constant(correlated(random, (64, 6), -1), tf.float32)
     layer = DecorrelatedBatchNorm(groups=2, momentum=0.5)
@@ -164,6 +168,7 @@ def test_integers_are_normalized_as_float32():
     np.testing.assert_allclose(y, [[-1], [1]], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(None, 4), (None, None, None, 4), (None, 4, None)])
 def test_unknown_sizes(random, shape):
     axis = shape.index(4)
@@ -175,6 +180,7 @@ def test_unknown_sizes(random, shape):
         np.testing.assert_allclose(model(x, training=True), truth, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_channels_that_a_trace_does_not_know(random):
     layer = DecorrelatedBatchNorm()
     layer.build((6, 3))

@@ -11,6 +11,7 @@ from tests.layers.test_batch_norm import close, step
 from tests.layers.test_decorrelated_batch_norm import correlated, randomized, settings_of
 
 
+@pytest.mark.slow
 @pytest.mark.sample(5)
 @pytest.mark.parametrize("axis", [-1, 1])
 @pytest.mark.parametrize("mask_shape", [(8,), (8, 6), (8, 1), (1, 6), (8, 6, 4), (8, 1, 4), (1, 1, 4)])
@@ -45,6 +46,7 @@ def unchanged(layer):
     np.testing.assert_array_equal(layer.moving_whitening, np.broadcast_to(np.eye(2), (2, 2, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [1e-3, 0.0])
 def test_a_mask_of_zeros_changes_nothing(random, epsilon):
     layer = DecorrelatedBatchNorm(groups=2, epsilon=epsilon)
@@ -55,6 +57,7 @@ def test_a_mask_of_zeros_changes_nothing(random, epsilon):
     unchanged(layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(0, 4), (0, 5, 4), (3, 0, 4)])
 def test_an_empty_batch_changes_nothing(shape):
     layer = DecorrelatedBatchNorm(groups=2)
@@ -78,6 +81,7 @@ def test_a_mask_travels_through_a_model(random):
     np.testing.assert_allclose(layer.moving_whitening, seen.moving_whitening, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_may_be_fractions(random):
     """An element of weight 2 counts as two; halving all weights changes nothing."""
     x = tf.constant(correlated(random, (8, 4), -1), tf.float32)

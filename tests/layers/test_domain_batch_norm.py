@@ -17,6 +17,7 @@ def rows(values, domain, shared):
     return values if shared else values[domain]
 
 
+@pytest.mark.slow
 @pytest.mark.sample(6)
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "apart"])
 @pytest.mark.parametrize("masked", [False, True])
@@ -63,6 +64,7 @@ def test_a_large_offset_of_one_domain(random):
         close(layer.moving_variance[d], x.astype(np.float32)[d::2].astype(float).reshape(-1, 3).var(0, ddof=1), 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [int, np.int64, tf.constant, lambda d: tf.fill([9], d)])
 @pytest.mark.parametrize("momentum", [0.7, None])
 def test_a_batch_of_one_domain_is_batch_norm(random, kind, momentum):
@@ -114,6 +116,7 @@ def test_the_activation_is_that_of_a_layer_after_it(random, activation, training
     np.testing.assert_allclose(layer(x, domain=domain, training=training), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_an_unknown_domain_is_an_error_or_nan(random, training):
     layer = randomized(DomainBatchNorm(2, activation="relu"), (4, 3), random)

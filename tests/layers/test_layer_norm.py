@@ -160,6 +160,7 @@ def test_the_output_does_not_depend_on_the_scale_of_the_input(random):
         np.testing.assert_allclose(layer(1000 * x), layer(x), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer", [LayerNorm(), LayerNorm([1, 2]), GroupNorm(2), RMSNorm()], ids=lambda layer: layer.name
 )
@@ -171,6 +172,7 @@ def test_gradients_are_those_of_numerical_differences(random, layer):
     np.testing.assert_allclose(theoretical[0], numerical[0], rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("make", [LayerNorm, lambda: GroupNorm(4), InstanceNorm, RMSNorm])
 def test_models_are_saved_and_exported(random, tmp_path, make):

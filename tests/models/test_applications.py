@@ -321,6 +321,7 @@ def test_a_head_that_is_a_convolution_is_new_too(downloads, random):
     assert model(images(random, 32)).shape == (4, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("function", ["ResNet50V2", "InceptionV3", "Xception", "EfficientNetV2B0", "ConvNeXtTiny"])
 def test_keras_loads_the_file_that_is_looked_for(function, downloads):
@@ -332,6 +333,7 @@ def test_keras_loads_the_file_that_is_looked_for(function, downloads):
     assert downloads[1] == [name]
 
 
+@pytest.mark.slow
 def test_without_a_network_the_error_comes_at_once_and_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(imagenet, "SERVER", "http://127.0.0.1:1/")

@@ -32,6 +32,7 @@ def sizes(model):
     return [sum(int(np.prod(w.shape)) for w in ws) for ws in (model.trainable_weights, model.non_trainable_weights)]
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "shapes", "counts"),
@@ -50,6 +51,7 @@ def test_ten_classes_and_no_norm_have_the_published_parameters():
     assert build("bn_inception", norm=None).count_params() == 11_285_224 - 20_032 + convolution_biases
 
 
+@pytest.mark.slow
 def test_the_pools_of_the_blocks_are_those_of_figure_5():
     pools = {}
     for layer in build("bn_inception", width=0.1).layers:
@@ -61,6 +63,7 @@ def test_the_pools_of_the_blocks_are_those_of_figure_5():
     assert pools == stem | maxima | averages
 
 
+@pytest.mark.slow
 def test_the_last_convolution_of_a_branch_has_the_stride():
     layers = build("bn_inception", width=0.1).layers
     strided = [each.name for each in layers if isinstance(each, keras.layers.Conv2D) and each.strides == (2, 2)]
@@ -68,6 +71,7 @@ def test_the_last_convolution_of_a_branch_has_the_stride():
     assert strided == ["stem_1_conv", *branches]
 
 
+@pytest.mark.slow
 def test_the_first_convolution_of_the_slim_variant_is_separable():
     stem = build("bn_inception_slim", width=0.1).get_layer("stem_1_conv")
     assert isinstance(stem, keras.layers.SeparableConv2D)

@@ -20,6 +20,7 @@ def counted(shape, *layers):
 PUBLISHED = [("MobileNetV2", 0.30), ("EfficientNetB0", 0.39), ("ConvNeXtTiny", 4.5)]
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("name", "figure"), PUBLISHED)
 def test_the_models_of_keras_have_the_published_multiply_adds(name, figure):

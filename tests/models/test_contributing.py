@@ -4,6 +4,8 @@ import pathlib
 import re
 import shutil
 
+import pytest
+
 from tests.processes import result_of
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -21,6 +23,7 @@ print("RESULT", json.dumps({"finite": finite, "card": str(describe("lenet5")), "
 """
 
 
+@pytest.mark.slow
 def test_a_preset_is_added_by_one_file_and_one_line(tmp_path):
     shutil.copytree(ROOT / "bn_keras", tmp_path / "bn_keras", ignore=shutil.ignore_patterns("__pycache__", "shipped"))
     code, line = (text for _, text in re.findall(r"^```(python|)\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE))

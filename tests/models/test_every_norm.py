@@ -74,6 +74,7 @@ def pairs(names):
         yield from ((name, norm) for norm in NORMS if norm in chosen or (name, norm) in REFUSED)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(5)
 @pytest.mark.parametrize(("name", "norm"), list(pairs(OWN)))
 def test_a_network_takes_the_norm(name, norm, random, tmp_path):

@@ -30,6 +30,7 @@ def pyramid(backbone, filters=8):
     return keras.Model(backbone.input, levels)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "backbone",
@@ -75,6 +76,7 @@ def test_cells_of_two_tensors_give_their_last_concatenation():
     assert same("stride_16", model, "normal_concat_8")
 
 
+@pytest.mark.slow
 def test_squeeze_and_excitation_is_no_stage():
     model = keras.applications.MobileNetV3Small(weights=None, input_shape=(64, 64, 3))
     assert {name: shape[:2] for name, shape in shapes(model).items()} == {
@@ -97,6 +99,7 @@ def test_a_stride_is_the_product_of_the_strides_of_the_layers():
     assert shapes(model) == {"stride_3": (10, 7, 2), "stride_7.5": (4, 4, 2), "stride_15": (2, 2, 2)}
 
 
+@pytest.mark.slow
 def test_a_stride_counts_where_the_image_is_one_pixel_high():
     expected = {1: (1, 16, 4), 2: (1, 8, 8), 4: (1, 4, 16)}
     found = shapes(build("resnet20", width=0.25, input_shape=(1, 16, 3)))
@@ -111,6 +114,7 @@ def test_a_layer_that_is_called_twice_is_no_stage():
     assert shapes(keras.Model(images, keras.layers.Conv2D(4, 1)(down))) == {"stride_2": (4, 4, 4)}
 
 
+@pytest.mark.slow
 def test_preprocessing_is_no_stage_and_is_kept(random):
     preprocessing = keras.Sequential([keras.layers.Rescaling(2.0), keras.layers.Rescaling(1.0, offset=-1.0)])
     model = build("resnet20", width=0.25, preprocessing=preprocessing)

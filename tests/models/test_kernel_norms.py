@@ -70,6 +70,7 @@ def test_options_reach_the_wrapper_and_the_layer_behind():
         linear_norm(x, dense, norm=("weight", {"momentum": 0.5}), name="norm")
 
 
+@pytest.mark.slow
 def test_a_linear_layer_has_a_bias_and_a_branch_a_gate_where_no_norm_of_outputs_follows():
     for norm, without in (("weight", True), (NORMS["standardized"], False)):
         model = build("resnet20", norm=norm, **TINY)

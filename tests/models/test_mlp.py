@@ -10,6 +10,7 @@ from bn_keras.models import build
 DEEP = ["mlp_relu_deep", "linear_deep"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEEP)
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_depth_and_units_set_the_size(name, norm):
@@ -38,6 +39,7 @@ def growth_per_layer(name, norm, examples, random):
     return (early / late) ** (1 / 10)
 
 
+@pytest.mark.slow
 def test_behind_batch_norm_relu_layers_grow_the_gradient_by_the_published_factor(random):
     assert growth_per_layer("mlp_relu_deep", "batch", 128, random) == pytest.approx(
         (np.pi / (np.pi - 1)) ** 0.5, abs=0.03
@@ -45,6 +47,7 @@ def test_behind_batch_norm_relu_layers_grow_the_gradient_by_the_published_factor
     assert growth_per_layer("mlp_relu_deep", None, 128, random) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_behind_batch_norm_of_a_small_batch_linear_layers_grow_the_gradient_too(random):
     assert growth_per_layer("linear_deep", "batch", 5, random) > 1.1
     assert growth_per_layer("linear_deep", None, 5, random) == pytest.approx(1, abs=0.1)

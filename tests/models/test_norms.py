@@ -60,6 +60,7 @@ def test_wrong_norms(kind, options, error, words):
         norm(kind, **options)
 
 
+@pytest.mark.slow
 def test_groups_that_do_not_fit_name_the_layer_and_groups_that_do():
     with pytest.raises(ValueError, match=r"'stem_norm'.*\(None, 28, 28, 24\).*\[2, 4\]"):
         build("inception_small", width=0.25, norm="group")

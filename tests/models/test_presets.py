@@ -36,6 +36,7 @@ def small_inception_parameters(norm):
     return convolutions + 336 * 10 + 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_parameter_counts(norm):
     assert build("mlp_sigmoid", norm=norm).count_params() == mlp_parameters(784, 100, 10, norm)
@@ -120,6 +121,7 @@ def test_wrong_arguments(name, arguments, error, words):
         build(name, **arguments)
 
 
+@pytest.mark.slow
 def test_a_norm_that_returns_one_layer_again_and_again_is_refused():
     layer = BatchNorm()
     for name in ("mlp_sigmoid", "mobilenet"):
@@ -153,6 +155,7 @@ def test_a_linear_layer_has_a_bias_where_its_norm_has_no_offset(name, norm):
     assert all(layer.use_bias for layer in model.layers if hasattr(layer, "use_bias"))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("name", ["bn_inception", "inception_small", "vgg_small", "resnet20"])
 @pytest.mark.parametrize("width", [0.3, 0.55])

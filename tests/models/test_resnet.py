@@ -19,6 +19,7 @@ def gates_of(model):
 
 
 # The paper rounds them to 0.27 M, 0.85 M and 1.7 M.
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("depth", "count"), [(20, 269_722), (56, 853_018), (110, 1_727_962)])
 def test_the_parameters_are_those_of_the_paper(depth, count):
@@ -28,12 +29,14 @@ def test_the_parameters_are_those_of_the_paper(depth, count):
     assert len(kernels) == depth
 
 
+@pytest.mark.slow
 def test_the_stages_have_the_shapes_of_the_paper():
     model = build("resnet20")
     shapes = [model.get_layer(f"block_{i}_relu").output.shape[1:] for i in range(1, 10)]
     assert shapes == [(32, 32, 16)] * 3 + [(16, 16, 32)] * 3 + [(8, 8, 64)] * 3
 
 
+@pytest.mark.slow
 def test_shortcuts_have_no_weights_and_skips_take_them_away():
     with_skips, without = build("resnet20"), build("resnet20", skips=False)
     assert with_skips.count_params() == without.count_params()
@@ -41,12 +44,14 @@ def test_shortcuts_have_no_weights_and_skips_take_them_away():
     assert not any(isinstance(layer, (keras.layers.Add, PaddedShortcut)) for layer in without.layers)
 
 
+@pytest.mark.slow
 def test_there_is_a_gate_a_block_without_norm_alone():
     assert len(gates_of(build("resnet20", norm=None))) == 9
     assert not gates_of(build("resnet20", norm="batch"))
     assert not gates_of(build("resnet20", norm=None, skips=False))
 
 
+@pytest.mark.slow
 def test_without_norm_the_network_starts_as_its_shortcuts(random):
     model = build("resnet20", norm=None)
     images = random.normal(size=(2, 32, 32, 3)).astype("float32")

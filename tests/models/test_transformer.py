@@ -26,6 +26,7 @@ def parameters(length, classes, depth, units, norms_of_a_block):
     return embeddings + depth * (attention + dense + norms_of_a_block) + units * classes + classes
 
 
+@pytest.mark.slow
 def test_the_parameters_are_those_of_its_layers():
     model = build("transformer_small", norm="layer")
     assert model.count_params() == parameters(64, 65, 4, 128, 2 * 2 * 128) + 2 * 128
@@ -36,6 +37,7 @@ def test_the_parameters_are_those_of_its_layers():
     assert small(norm="rms", width=0.5).count_params() == parameters(8, 11, 2, 16, 2 * 16) + 16
 
 
+@pytest.mark.slow
 def test_a_text_gives_logits_at_every_position():
     assert build("transformer_small").output.shape == (None, 64, 65)
     assert small()(np.zeros((3, 8), "int32")).shape == (3, 8, 11)
@@ -50,6 +52,7 @@ def wake(model, random):
             weight.assign(weight + 0.1 * random.uniform(size=weight.shape))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("norm", CAUSAL)
 @pytest.mark.parametrize("norm_first", [True, False])
@@ -75,6 +78,7 @@ def test_a_norm_over_the_positions_is_refused(norm):
         build("transformer_small", norm=norm)
 
 
+@pytest.mark.slow
 def test_without_norm_each_branch_has_a_gate_and_the_network_starts_without_them(random):
     model = small(norm=None)
     assert sum(isinstance(layer, Gate) for layer in model.layers) == 4
@@ -102,6 +106,7 @@ def test_a_few_steps_lower_the_loss(norm, random):
     assert all(abs(float(layer.gate)) > 0 for layer in model.layers if isinstance(layer, Gate))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, "layer"])
 def test_a_saved_network_gives_the_same_logits(norm, tmp_path, random):
     model = small(norm=norm)

@@ -29,6 +29,7 @@ def network(random):
     return model
 
 
+@pytest.mark.slow
 def test_batch_norm_of_every_kind_lives_on_with_its_arguments(network, random):
     x = random.normal(size=(4, 8, 8, 3))
     for name in ("batch", "sync", "ghost", "renorm"):

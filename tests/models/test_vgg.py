@@ -2,6 +2,8 @@
 
 import itertools
 
+import pytest
+
 from bn_keras.models import build
 
 
@@ -12,6 +14,7 @@ def linear_parameters(filters, units):
     return convolutions + 16 * filters[-1] * units + units**2 + units * 10, 2 * sum(filters) + 2 * units
 
 
+@pytest.mark.slow
 def test_the_parameters_are_those_of_the_source_at_half_and_at_full_width():
     for width, filters, units in ((None, (64, 128, 256), 512), (2, (128, 256, 512), 1024)):
         kernels, outputs = linear_parameters(filters, units)

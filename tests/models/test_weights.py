@@ -44,6 +44,7 @@ def test_all_weights_together_take_a_few_megabytes():
         assert card.file.stat().st_size == card.bytes
 
 
+@pytest.mark.slow
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("card", CARDS, ids=identity)
 def test_weights_are_as_accurate_on_the_test_set_as_their_card_says(card):
@@ -101,6 +102,7 @@ def test_options_that_change_the_network_but_no_weights_are_refused():
         build("resnet20", weights="digits", skips=False)
 
 
+@pytest.mark.slow
 def test_the_width_of_the_weights_may_be_named():
     card = next(card for card in CARDS if card.width != 1)
     assert built(card, width=card.width).count_params() == card.parameters

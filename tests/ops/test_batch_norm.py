@@ -80,6 +80,7 @@ def test_the_processor_is_told_by_its_flags(monkeypatch, tmp_path):
     assert known()
 
 
+@pytest.mark.slow
 def test_the_fused_kernel_is_used_where_it_is_safe_and_pays(monkeypatch):
     monkeypatch.setattr(fused, "kernel_is_vectorized", lambda: True)
     big, small = tf.TensorSpec([64, 16, 16, 32]), tf.TensorSpec([8, 32])
@@ -114,6 +115,7 @@ def hessian_product(gradient, x, direction):
     return tape.gradient(product, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_caller", [False, True])
 def test_second_derivatives_of_the_composed_path(random, compile_caller):
     x, direction = (tf.constant(random.normal(size=(4, 2, 2, 3))) for _ in range(2))
@@ -130,6 +132,7 @@ def test_second_derivatives_of_the_composed_path(random, compile_caller):
     np.testing.assert_allclose(hessian_product(gradient, x, direction), numerical, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0, 100], ids=["near", "far"])
 def test_second_derivatives_of_the_fused_path(random, offset):
     values, direction = random.normal(size=(2, 64, 8, 8, 32))
@@ -146,6 +149,7 @@ def test_second_derivatives_of_the_fused_path(random, offset):
     np.testing.assert_allclose(ours, truth, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1e3, 1e4])
 @pytest.mark.parametrize(("shape", "axis"), [((128, 28, 28, 8), -1), ((64, 8, 16, 16), 1)])
 def test_a_mean_that_the_kernel_would_lose(random, shape, axis, ratio):
@@ -201,6 +205,7 @@ def near_constant_channels(random):
     return tf.constant(means + random.normal(0, 1e-4, (64, 16, 16, 64)), tf.float32)
 
 
+@pytest.mark.slow
 def test_xla_does_not_cancel_the_variance(random):
     x = near_constant_channels(random)
     truth = x.numpy().astype(np.float64).var((0, 1, 2))
@@ -225,6 +230,7 @@ def test_xla_does_not_cancel_the_variance(random):
     np.testing.assert_allclose(variance, truth, rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_xla_gives_what_the_plain_branch_gives(random, jit_compile):
     x, dy = (random.normal(2, 3, (64, 8, 8, 32)) for _ in range(2))

@@ -115,6 +115,7 @@ def test_the_scope_says_where_ops_run(monkeypatch, visible_gpu):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectorized", [True, False])
 @pytest.mark.parametrize("axis", [1, 3])
 def test_the_processor_does_not_steer_a_gpu(monkeypatch, visible_gpu, vectorized, axis):

@@ -58,6 +58,7 @@ def test_a_part_is_never_empty_where_there_is_something():
     assert [len(part(tf.zeros([size, 2]))) for size in (0, 1, 7, 8, 16, 100)] == [0, 1, 1, 1, 2, 12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 def test_a_pivot_far_from_the_mean_costs_little(random, jit_compile):
     """All that is unlike the rest stands in the part that the pivot is taken from."""

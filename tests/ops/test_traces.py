@@ -32,6 +32,7 @@ def step(layer, x, **call):
     return y, *tape.gradient(y, [x, *layer.trainable_variables], y)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("make", LAYERS, ids=NAMES)
 @pytest.mark.parametrize("masked", [False, True])

@@ -77,6 +77,7 @@ def test_one_trace_per_shape_dtype_and_setting(random):
     assert traces.count() == 4
 
 
+@pytest.mark.slow
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("shape", "axis", "groups"), [((7, 4), -1, 2), ((5, 3), -1, 1), ((3, 4, 2, 2), 1, 2)])
 @pytest.mark.parametrize("masked", [None, "elements", "channels"])
@@ -96,6 +97,7 @@ def test_gradients_are_those_of_numerical_differences(random, shape, axis, group
         np.testing.assert_allclose(ours, truth, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("compile_caller", [False, True])
 def test_second_derivatives(random, compile_caller):
@@ -137,6 +139,7 @@ def test_the_halves_of_training_are_the_whole(random):
             np.testing.assert_allclose(average, truth, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_xla_gives_what_the_plain_branch_gives(random, jit_compile, masked):

@@ -29,6 +29,7 @@ SECTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("section", "layer"), SECTIONS)
 def test_batch_norm_is_as_exact_as_float32_allows(page, section, layer):
     for shape in ("8×12×12×4", "64×8"):
@@ -41,6 +42,7 @@ def test_batch_norm_is_as_exact_as_float32_allows(page, section, layer):
                 assert ours < bound, (name, shape)
 
 
+@pytest.mark.slow
 def test_layer_norm_is_as_exact_as_float32_allows(page):
     at_1, at_10000 = figures(page, "Layer norm", "Output")["32×64", "bn_keras"]
     assert at_1 < 50 * ROUNDOFF

@@ -1,8 +1,11 @@
 """The page of folding, for the smallest network."""
 
+import pytest
+
 from tests.pages.quick import quick_page, row_of
 
 
+@pytest.mark.slow
 def test_the_page(tmp_path):
     text, said = quick_page("folding", tmp_path)
     row = row_of(text)

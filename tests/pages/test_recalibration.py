@@ -6,6 +6,8 @@ import pytest
 
 from tests.pages.quick import quick_page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
@@ -25,6 +27,7 @@ def test_sequential_is_exact_for_all_layers(page):
     assert max(max(row) for row in found.values()) < 1e-5
 
 
+@pytest.mark.slow
 def test_one_pass_is_exact_for_what_it_sees(page):
     inference, single = (
         figures(page, f"From what {each}") for each in ("the layers get in inference", "one pass can see")

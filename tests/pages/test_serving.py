@@ -8,6 +8,7 @@ from bn_keras.pages import serving
 from tests.pages.quick import quick_page, row_of
 
 
+@pytest.mark.slow
 def test_the_page(tmp_path):
     text, said = quick_page("serving", tmp_path)
     row = row_of(text)

@@ -116,6 +116,7 @@ def test_the_catalogue():
     assert {path.name for path in STORED.glob("*")} <= {page.path_of(name, STORED).name for name in CATALOGUE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["U-Net", "GAN", "nested custom blocks"])
 def test_a_model_of_the_catalogue_is_the_same_each_time_and_not_trivial(name):
     model, x = CATALOGUE[name].made()
@@ -177,6 +178,7 @@ def refused(model, copy):
     raise ValueError("The layer 'norm' cannot be copied.\nPass another.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "why"),
     [

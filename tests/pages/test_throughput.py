@@ -6,6 +6,8 @@ import pytest
 
 from tests.pages.quick import quick_page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
@@ -31,6 +33,7 @@ def test_each_way_to_train_is_measured(page):
         assert 0 < low <= float(row[2].replace(",", "")) <= high
 
 
+@pytest.mark.slow
 def test_each_source_is_measured(page):
     found = rows(page, "Input")
     assert [row[0] for row in found] == [

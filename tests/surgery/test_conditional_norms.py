@@ -63,6 +63,7 @@ def test_without_a_convolution_batch_norm_is_mapped(random, tmp_path):
     assert type(check(fold(model, report=None), model, x, tmp_path)).__name__ == "Affine"
 
 
+@pytest.mark.slow
 def test_conversions_there_and_back(random, tmp_path):
     model, x = randomize(network(KERAS_BATCH_NORM(center=False)), random), example(random)
     for convert, kind in ((from_keras, BatchNorm), (to_sync, SyncBatchNorm), (to_local, BatchNorm)):
@@ -76,6 +77,7 @@ def test_conversions_there_and_back(random, tmp_path):
     assert "needs bn_keras to load" in kept.why
 
 
+@pytest.mark.slow
 def test_frozen_statistics_stay(random):
     model, x = randomize(network(), random), example(random)
     frozen = freeze(model, report=None)

@@ -102,6 +102,7 @@ def test_to_sync_and_back_is_bit_equal(build, random):
             np.testing.assert_array_equal(here, there)
 
 
+@pytest.mark.slow
 def test_training_goes_on_alike(build, random):
     """The copy is whole: its steps are those of the given model."""
     model = randomize(build(BatchNorm), random)
@@ -111,6 +112,7 @@ def test_training_goes_on_alike(build, random):
     assert account(copy) == account(model)
 
 
+@pytest.mark.slow
 def test_other_normalizations(random):
     theirs = [
         keras.layers.LayerNormalization(axis=[1, 2], name="layer"),
@@ -134,6 +136,7 @@ def test_keras_averages_the_biased_variance(random):
     assert not any(layer.unbiased for layer in norms(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [functional, sequential, subclassed], ids=named)
 def test_a_compiled_model_gives_one_that_is_not(build, random):
     model = randomize(build(KERAS_BATCH_NORM), random)

@@ -50,6 +50,7 @@ def with_domain(inputs, domain):
     return [*(inputs if isinstance(inputs, list) else [inputs]), domain]
 
 
+@pytest.mark.slow
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("make", [nested, flat, row])
 @pytest.mark.parametrize("shared_affine", [True, False])
@@ -76,6 +77,7 @@ def test_split_and_merged_again(random, make, shared_affine):
         np.testing.assert_array_equal(ours, old)
 
 
+@pytest.mark.slow
 def test_domains_train_apart_and_survive_a_file(random, tmp_path):
     split = split_domains(randomized(flat(), random), 2, report=None)
     split.compile("sgd", "mse")
@@ -89,6 +91,7 @@ def test_domains_train_apart_and_survive_a_file(random, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), split.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 def test_fold_after_merging_and_not_before(random):
     split = split_domains(randomized(flat(), random), 2, report=None)
     kept = fold(split, report=None)

@@ -45,6 +45,7 @@ def norms_inside(model):
     return [layer for layer in layers_inside(model) if isinstance(layer, (KERAS_BATCH_NORM, BatchNorm))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", itertools.permutations(CHANGES), ids="-".join)
 def test_surgery_after_surgery(order, random, tmp_path):
     model = randomize(blocks("theirs"), random)
@@ -102,6 +103,7 @@ def lists(norm):
     return keras.Model(x, layers.Dense(2)(keras.ops.relu(Lists(norm, name="lists")(x))), name="with_lists")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [tower, lists])
 @pytest.mark.parametrize("change", CHANGES)
 def test_lists_and_dicts_are_changed_and_saved(build, change, random, tmp_path):
@@ -119,6 +121,7 @@ def test_lists_and_dicts_are_changed_and_saved(build, change, random, tmp_path):
         assert statistics_stay(keras.saving.load_model(tmp_path / f"{copy.name}.keras"), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [tower, lists])
 def test_lists_and_dicts_of_a_loaded_model_are_changed_again(build, random, tmp_path):
     model = randomize(build("theirs"), random)
@@ -136,6 +139,7 @@ def with_hidden(attribute, norm, outside):
     return keras.Model(x, BATCH_NORM_OF[norm](name="outside")(y) if outside else y, name="odd_names")
 
 
+@pytest.mark.slow
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("attribute", ["_layers_x", "_functional_x", "_self_x", "in_a_set"])
 @pytest.mark.parametrize("outside", [False, True], ids=["alone", "and_one_outside"])
@@ -151,6 +155,7 @@ def test_attributes_of_any_name_are_converted(attribute, outside, random, tmp_pa
     assert_outputs(outputs_of(surgery.fold(copy), x), outputs_of(model, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attribute", ["_layers_x", "_functional_x", "_self_x", "in_a_set"])
 @pytest.mark.parametrize("outside", [False, True], ids=["alone", "and_one_outside"])
 def test_attributes_of_any_name_are_frozen(attribute, outside, random, tmp_path):

@@ -22,6 +22,7 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [BatchNorm, KERAS_BATCH_NORM], ids=["ours", "theirs"])
 @pytest.mark.parametrize("more", ARGUMENTS.values(), ids=ARGUMENTS)
 def test_a_batch_norm_replaced_by_a_synchronized_one_keeps_its_arguments(old, more, random, tmp_path):
@@ -55,6 +56,7 @@ def test_an_instance_norm_in_the_place_of_a_batch_norm_keeps_scale_and_center(ke
     np.testing.assert_array_equal(values, (norm.gamma if kept == "scale" else norm.beta).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [[1, -1], [-1, 1], [2, -1], [-1, 1, 2]], ids=str)
 def test_a_layer_normalization_over_several_axes(axis, random, tmp_path):
     """Keras sorts the axes as they are written, so that −1 comes first, and γ has its values in that order."""
@@ -74,6 +76,7 @@ def sorted_weights(model):
     return np.sort(np.concatenate([weight.numpy().ravel() for weight in model.weights]))
 
 
+@pytest.mark.slow
 def test_a_layer_normalization_over_several_axes_trains_alike(random):
     x = keras.Input((5, 3, 4))
     y = layers.GlobalAveragePooling2D()(layers.LayerNormalization(axis=[-1, 1])(x))

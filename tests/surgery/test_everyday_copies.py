@@ -46,6 +46,7 @@ def assert_change(change, original, x, folder, imports=(), tolerance=1e-5):
     return copy
 
 
+@pytest.mark.slow
 def test_an_adapted_normalization(change, random, tmp_path):
     normalization = layers.Normalization(name="standardize")
     normalization.adapt(random.normal(3, 5, (64, 6, 6, 3)))
@@ -54,6 +55,7 @@ def test_an_adapted_normalization(change, random, tmp_path):
     assert_change(change, model, random.normal(3, 5, (4, 6, 6, 3)).astype("float32"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_normalization_with_an_axis_and_its_inverse(change, random, tmp_path):
     data = random.normal([3.0, -40.0], [5.0, 0.2], (64, 2))
     forth = layers.Normalization(axis=-1, name="forth")
@@ -109,6 +111,7 @@ def squeeze_excite(x):
     return SqueezeExcite(name="squeeze_excite")(x)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("block", [attention, grouped_attention, squeeze_excite])
 def test_layers_that_make_layers_in_build(change, block, random, tmp_path):
@@ -136,6 +139,7 @@ def test_a_transformer_of_keras_hub(name, random, tmp_path):
     assert kinds_inside(copy)["LayerNorm"] == len(done.of("converted"))
 
 
+@pytest.mark.slow
 def test_a_layer_that_the_graph_and_a_wrapper_hold(change, random):
     """Keras itself cannot load such a model from a `.keras` file."""
     dense = layers.Dense(4, activation="tanh", name="linear")
@@ -151,6 +155,7 @@ def test_a_layer_that_the_graph_and_a_wrapper_hold(change, random):
     assert_both_move(copy, x, np.ones((4, 5, 2), "float32"), dense.kernel, time.layer.kernel)
 
 
+@pytest.mark.slow
 def test_a_decoder_tied_to_the_embedding(change, random, tmp_path):
     tokens = keras.Input((5,), dtype="int32", name="tokens")
     embedding = layers.Embedding(7, 4, name="table")
@@ -194,6 +199,7 @@ def residual():
     return Residual(row, gain=0.5, name="residual")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [guide, calibrated, residual])
 def test_a_subclass_keeps_its_class_and_its_own(change, build, random, tmp_path):
     model = randomize(build(), random)
@@ -203,6 +209,7 @@ def test_a_subclass_keeps_its_class_and_its_own(change, build, random, tmp_path)
         assert getattr(copy, name, None) == getattr(model, name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("build", [guide, calibrated, residual])
 def test_a_subclass_trains_alike(build, random):
@@ -232,6 +239,7 @@ def text():
     return lookup, np.array([["the cat"], ["a bird"], ["dog sat"]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [strings, integers, text])
 def test_a_vocabulary(change, make, random, tmp_path):
     lookup, x = make()

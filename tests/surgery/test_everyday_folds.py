@@ -24,6 +24,7 @@ def kept(model):
     return [row.layer for row in report(model).of("kept")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [None, "float32", "float64", "mixed_bfloat16"])
 def test_a_fold_at_the_end_is_saved_cloned_and_folded_again(policy, random, tmp_path):
     dtype = policy and keras.DTypePolicy(policy)
@@ -69,6 +70,7 @@ CHANNELS_FIRST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("bias", [False, True], ids=["bias_free", "with_bias"])
 @pytest.mark.parametrize("name", CHANNELS_FIRST)
@@ -113,6 +115,7 @@ def test_a_model_that_is_called_in_training_keeps_its_batch_norm(build, random):
     assert "training" in report(folded).of("kept")[0].why
 
 
+@pytest.mark.slow
 def test_a_batch_norm_that_is_called_by_the_name_of_its_argument(random, tmp_path):
     x = keras.Input((3,))
     y = layers.ReLU()(KERAS_BATCH_NORM(name="first")(inputs=layers.Dense(4)(x)))
@@ -146,6 +149,7 @@ def quantized(random):
     return model, x
 
 
+@pytest.mark.slow
 def test_a_float8_dense_layer_keeps_its_meaning(random):
     """A batch norm after it stays, as a kernel that is scaled is quantized to other values."""
     model, x = quantized(random)

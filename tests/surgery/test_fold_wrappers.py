@@ -26,6 +26,7 @@ def network():
     return keras.Model(inputs, WeightNorm(layers.Dense(3), name="logits")(x))
 
 
+@pytest.mark.slow
 def test_a_network_folds_into_plain_layers(random, tmp_path):
     model = randomize(network(), random)
     folded = fold(model, report=None, strict=True)

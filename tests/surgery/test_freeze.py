@@ -26,6 +26,7 @@ def trained(model, random):
     return {weight.name: each for weight, each in zip(model.weights, moved, strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [BatchNorm, SyncBatchNorm, DecorrelatedBatchNorm])
 def test_nothing_moves_but_the_scale_and_the_offset(norm, random):
     moved = trained(freeze(randomize(model_with(norm()), random)), random)
@@ -33,6 +34,7 @@ def test_nothing_moves_but_the_scale_and_the_offset(norm, random):
     assert trained(model_with(norm()), random) == dict.fromkeys(moved, True), "statistics move if they are not frozen"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [BatchNorm, DecorrelatedBatchNorm, KERAS_BATCH_NORM])
 def test_on_request_nothing_moves(norm, random):
     moved = trained(freeze(model_with(norm()), scale_and_offset=True), random)
@@ -58,6 +60,7 @@ def test_training_says_what_inference_says(random):
     np.testing.assert_array_equal(outputs_of(model, x, training=True), outputs_of(model, x))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 def test_there_and_back(build, random):
@@ -110,6 +113,7 @@ def test_what_cannot_be_frozen_is_said(model, message):
         freeze(model())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("biases", [False, True])
 @pytest.mark.parametrize("convert", [from_keras, lambda model: model])
 def test_weight_decay(biases, convert, random):

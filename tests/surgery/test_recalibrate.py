@@ -54,6 +54,7 @@ def in_a_row(*layers, shape=(5,)):
     return keras.Sequential([keras.Input(shape), *layers])
 
 
+@pytest.mark.slow
 @pytest.mark.sample(2)
 @ALL
 @pytest.mark.parametrize("sizes", [SIZES, [1] * 200], ids=["uneven", "single"])
@@ -70,12 +71,14 @@ def test_one_pass_normalizes_batch_by_batch(norm):
     assert difference(new, population(model, [X])) > 0.01, "the second layer was meant to differ"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[50] * 4, SIZES], ids=["even", "uneven"])
 def test_algorithm_2(sizes):
     model, batches = randomize(row(BatchNorm), np.random.default_rng(0)), parts(X, sizes)
     assert difference(silent(model, batches, method="algorithm2"), algorithm_2(model, batches)) < 2e-6
 
 
+@pytest.mark.slow
 def test_virtual_batches_are_batches():
     model = randomize(row(BatchNorm, virtual_batch_size=8), np.random.default_rng(0))
     truth = algorithm_2(model, parts(X, [8] * 25))
@@ -99,6 +102,7 @@ def test_masked_elements_do_not_count(random):
     np.testing.assert_allclose(new.layers[1].moving_variance, kept.var(0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_calls_of_a_shared_layer_count(random):
     """And batches of several inputs."""
     x = {"a": random.normal(size=(50, 3)).astype("float32"), "b": random.normal(2, 3, (50, 3)).astype("float32")}
@@ -110,6 +114,7 @@ def test_all_calls_of_a_shared_layer_count(random):
     assert reported(shared(KERAS_BATCH_NORM), x, sequential=True)[1].rows[0].count == 100
 
 
+@pytest.mark.slow
 def test_averaged_weights_get_statistics_of_their_own(random):
     """`SwapEMAWeights` swaps what gradients train, and leaves the statistics of the weights before."""
     x = random.normal(1, 2, (64, 3)).astype("float32")
@@ -126,6 +131,7 @@ def test_averaged_weights_get_statistics_of_their_own(random):
     np.testing.assert_allclose(new.moving_variance, features.var(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_real_and_generated_batches_are_one_population(random):
     """In training a discriminator normalizes each by itself: the moving variance has nothing of their distance."""
     real, generated = (random.normal(mean, 1, (200, 2)).astype("float32") for mean in (3, -3))
@@ -147,6 +153,7 @@ def test_axes_are_the_layers_own(random):
     np.testing.assert_allclose(two.moving_mean, x.mean((0, 2)), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 def test_every_build(build, random):
@@ -161,6 +168,7 @@ def test_every_build(build, random):
         assert np.array_equal(old, weight) != weight.name.startswith("moving"), weight.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [functional, block], ids=lambda build: build.__name__)
 def test_old_statistics_have_no_part(build, random):
     model = randomize(build(BatchNorm), random)
@@ -181,6 +189,7 @@ def test_inference_is_what_training_on_all_data_at_once_is(build, random):
         np.testing.assert_allclose(inference, training, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_half_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     new = silent(row(BatchNorm), X, sequential=True)
@@ -259,6 +268,7 @@ def failing(error):
     raise error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_the_model_is_as_it_was_whatever_happens(error):
     model = randomize(row(BatchNorm), np.random.default_rng(0))
@@ -275,6 +285,7 @@ def frozen_row():
     return randomize(model, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_their_statistics():
     """And run as in inference, so that what comes next is measured on what it will get."""
     model = frozen_row()
@@ -316,6 +327,7 @@ def test_the_report(capsys):
     assert max(row.drift for row in again.rows) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [BatchNorm, DecorrelatedBatchNorm])
 def test_layers_side_by_side_are_measured_in_one_pass(norm):
     assert reported(branches(norm), X, sequential=True)[1].passes == 2

@@ -188,6 +188,7 @@ def test_the_changes_of_gradients_are_those_of_a_linear_network_by_hand():
     assert spread == pytest.approx(max(losses) - min(losses), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_looking_at_gradients_with_noise_leaves_the_network_as_it_was():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4,))
@@ -229,6 +230,7 @@ def observed(norm, change, every=100):
     return first, observe(trainer, types.SimpleNamespace(step=10))
 
 
+@pytest.mark.slow
 def test_the_shift_is_that_of_one_batch_over_training_and_not_noise_between_batches():
     assert observed(keras.layers.Identity, 0.0)[1]["shift"] == 0
     assert observed(keras.layers.Identity, 1.0)[1]["shift"] > 0.3

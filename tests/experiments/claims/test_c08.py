@@ -121,6 +121,7 @@ def small(network, batch=8, depth=20, width=128):
     return {"network": network, "batch": batch, "depth": depth, "width": width, "seed": 0}
 
 
+@pytest.mark.slow
 def test_a_measured_network_grows_as_in_theory():
     grown = c08.growth(c08.measure(small("relu"), None)["gradient_norm"])
     assert grown == pytest.approx(c08.relu_theory(8), rel=0.05)

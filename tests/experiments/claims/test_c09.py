@@ -97,6 +97,7 @@ def test_a_control_that_is_decoupled_too_refutes_the_claim():
     assert verdict(changed=[("none", seed, "output", 1e-3) for seed in range(3)]) == FAILS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["batch", "layer"])
 def test_the_identities_hold_to_rounding_with_norm(arm):
     values = identities(Problem(arm, 0, epsilon=0.0))

@@ -79,6 +79,7 @@ def test_differences_within_the_margins_change_nothing():
     assert planted(constant=0.0005, inference=5e-6, late=-0.009, few=0.009).verdict == HOLDS
 
 
+@pytest.mark.slow
 def test_the_moving_mean_of_constant_batches_is_63_percent_after_100_steps():
     cell = {"part": "constant", "momentum": 0.99, "bias_correction": False, "steps": 100}
     assert c10.measure(cell, None)["moving_mean"] == pytest.approx(6.3397, abs=1e-3)
@@ -105,6 +106,7 @@ def test_recalibration_gives_the_moments_of_the_first_layer_in_numpy(trainer):
     np.testing.assert_allclose(norm.moving_variance, variances, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_looking_at_a_network_leaves_it_as_it_was(trainer):
     before = trainer.model.get_weights()
     exact = population.recalibrated(trainer, 600)

@@ -92,6 +92,7 @@ def test_a_gate_of_zero_keeps_the_skip_as_it_is():
     assert len(set(figures["skip"])) == 1
 
 
+@pytest.mark.slow
 def test_a_preset_is_measured_at_every_addition():
     cell = {"network": "resnet20", "norm": "batch", "width": 0.25, "image_size": 4, "batch": 8, "seed": 0}
     figures = measure(cell, None)

@@ -183,6 +183,7 @@ def test_a_killed_process_is_reported_with_what_to_do(tmp_path):
     assert stored_squares(tmp_path) == {0: 0, 1: 1, 2: 4}
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_cells(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         measure_claims([planted(measure=interrupt)], tmp_path, form=QUICK)

@@ -39,6 +39,7 @@ def test_every_cell_of_the_full_form_makes_a_recipe_with_its_settings(name, monk
         assert recipe.image_size in (cell.get("image_size"), None)
 
 
+@pytest.mark.slow
 def test_inception_takes_sigmoids_and_dropout():
     digits = load("digits")
     recipe = TrainingRecipe(preset="inception_small", data="digits", width=0.125, norm="batch")

@@ -17,12 +17,14 @@ def document():
     return to_html(page_of(claims_of_every_verdict()))
 
 
+@pytest.mark.slow
 def test_the_page_is_well_formed_and_escapes_names(document):
     outline = check(document)
     assert "i" not in outline.tags
     assert 'a<b & "c"' in outline.text
 
 
+@pytest.mark.slow
 def test_the_verdicts_come_first_and_link_to_their_sections(document):
     outline = check(document)
     assert outline.text.index("Verdicts") < outline.text.index("Question")
@@ -40,6 +42,7 @@ def test_a_section_has_everything_that_a_reader_checks(document):
         assert words in text
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes_in_a_file(tmp_path):
     first, second = (write_page([(c08_explosion.CLAIM, stored())], tmp_path / name) for name in ("first", "new/second"))
     assert first == tmp_path / "first" / "index.html"
@@ -50,6 +53,7 @@ def test_the_same_results_give_the_same_bytes_in_a_file(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_only_small_measurements_are_called_sketches(document):
     full = to_html(page_of([(c08_explosion.CLAIM, stored(quick=False))]))
     assert "sketches" in document
@@ -69,6 +73,7 @@ def test_the_verdicts_name_a_command_for_each_claim(document):
         assert f"bn-keras claims {name} --quick" in verdicts
 
 
+@pytest.mark.slow
 def test_a_changed_rule_is_named_on_the_page():
     claim = dataclasses.replace(c08_explosion.CLAIM, rule="Another rule.")
     assert "Changed since these measurements: rule was " in check(to_html(page_of([(claim, stored())]))).text

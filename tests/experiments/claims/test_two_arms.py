@@ -31,6 +31,7 @@ def recipe(**changes):
     return TrainingRecipe(**fields | {"steps": 20, "evaluate_every": 10, "validation_examples": 300} | changes)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_is_used_again_starts_with_its_own_gain(digits):
     trainer = shared_trainer(recipe(), digits)
     train_curve(recipe(), digits)
@@ -41,6 +42,7 @@ def test_a_trainer_that_is_used_again_starts_with_its_own_gain(digits):
     assert train_curve(recipe(), digits) != again
 
 
+@pytest.mark.slow
 def test_a_run_ends_at_its_last_step_with_the_rate_of_a_longer_schedule(digits):
     long = recipe(steps=60, schedule="exponential")
     curve = train_curve(long, digits, last_step=20)

@@ -143,6 +143,7 @@ def test_one_seed_has_no_interval():
     assert math.isnan(found.high)
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_a_bootstrap_that_draws_its_target_too(random):
     """A bootstrap written in plain NumPy, with other random numbers."""
     found = made_up.comparison(seeds=10)

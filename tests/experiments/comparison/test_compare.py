@@ -22,6 +22,8 @@ from tests.experiments.comparison import made_up
 from tests.experiments.comparison.tiny import TINY, Recording, entries
 from tests.processes import results_of, start
 
+pytestmark = pytest.mark.slow
+
 
 class Interrupting(Recording):
     """Presses Ctrl-C half-way through an item of a stage, which begins with so many items."""
@@ -43,7 +45,6 @@ def whole(tmp_path_factory):
     return out, compare(TINY, out, watcher=watcher), watcher
 
 
-@pytest.mark.slow
 def test_a_comparison_holds_every_run_and_what_made_them(whole):
     out, found, _ = whole
     assert {path.name for path in out.iterdir()} == {"comparison.json", "runs", "costs.json"}
@@ -66,6 +67,7 @@ def test_a_comparison_holds_every_run_and_what_made_them(whole):
     assert {arm: cost.parameters for arm, cost in found.costs.arms.items()} == {"none": 2350, "batch": 2530}
 
 
+@pytest.mark.slow
 def test_tuning_has_no_test_accuracy_and_each_new_seed_has_one(whole):
     for entry in entries(whole[0]).values():
         assert (entry["test_accuracy"] is None) == (entry["seed"] == 0)
@@ -91,7 +93,6 @@ def test_a_finished_comparison_is_read_and_not_run(whole, monkeypatch):
     assert again.speedup("batch") == found.speedup("batch")
 
 
-@pytest.mark.slow
 def test_an_interruption_in_any_stage_keeps_what_is_finished_and_resumes_to_the_same(whole, tmp_path):
     out, found, _ = whole
     count = len(found.plan.jobs)
@@ -116,7 +117,6 @@ def test_an_interruption_in_any_stage_keeps_what_is_finished_and_resumes_to_the_
     assert (tmp_path / "costs.json").exists()
 
 
-@pytest.mark.slow
 def test_two_processes_share_the_runs_and_make_each_once(whole, tmp_path):
     arguments = ["-m", "tests.experiments.comparison.tiny", str(tmp_path)]
     made = results_of([start(arguments), start(arguments)], seconds=180)
@@ -144,7 +144,6 @@ def test_two_processes_that_write_the_same_file_do_not_mix(tmp_path, monkeypatch
     assert [each.name for each in tmp_path.iterdir()] == ["costs.json"]
 
 
-@pytest.mark.slow
 def test_runs_of_another_machine_can_be_copied_in(whole, tmp_path):
     (tmp_path / "runs").mkdir()
     for path in (whole[0] / "runs").iterdir():
@@ -234,7 +233,6 @@ def test_a_stored_comparison_reads_back_as_it_was(tmp_path):
     assert (found.recipe, found.data, found.target) == (kept.recipe, kept.data, kept.target)
 
 
-@pytest.mark.slow
 def test_tuning_never_sees_the_test_images(whole, tmp_path, monkeypatch):
     """The test images are replaced by black ones, and the tuning comes out as before."""
     digits = load("digits")

@@ -106,6 +106,7 @@ def test_a_target_that_guessing_reaches_gives_no_speedup():
     assert any("speed-up: none, as guessing gets there" in line for line in found)
 
 
+@pytest.mark.slow
 def test_targets_that_only_one_side_reaches_are_in_strips():
     assert {"only this arm", "gets there", "target", "hard target"} <= set(words("speedup_over_target", **SMALL))
     assert "only none" not in words("speedup_over_target", **SMALL)
@@ -129,6 +130,7 @@ def test_targets_start_above_what_the_baseline_reaches_at_its_first_evaluation()
     assert (quick.chance + quick.target) / 2 < first < target_levels(quick)[0] < quick.target
 
 
+@pytest.mark.slow
 def test_budgets_say_what_tuning_is_worth():
     drawn = comparison()
     assert worth(drawn.budgets()) == "batch with 2 trials is as accurate as none with 16"
@@ -140,6 +142,7 @@ def test_budgets_say_what_tuning_is_worth():
     assert said == "as accurate as none with 16 trials: batch with 2, not layer"
 
 
+@pytest.mark.slow
 def test_budgets_that_never_reach_the_target_are_in_a_strip():
     assert "never" in words("speedup_over_budget", learners={"batch": LEARNS_LITTLE}, **SMALL)
     assert "never" not in words("speedup_over_budget", trials=1, seeds=1)

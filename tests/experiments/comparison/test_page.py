@@ -27,12 +27,14 @@ def document(compared):
     return to_html(page_of(compared))
 
 
+@pytest.mark.slow
 def test_the_page_is_well_formed(document):
     outline = check(document)
     assert outline.tags.count("svg") == 4
     assert outline.tags.count("table") == 10
 
 
+@pytest.mark.slow
 def test_the_page_has_the_verdicts_the_doubts_and_the_command(document, compared):
     text = check(document).text
     for words in (*report.verdicts(compared), *report.notes(compared), *CAPTIONS.values(), compared.recipe.hash):
@@ -48,6 +50,7 @@ def test_the_page_lists_every_run_once(document, compared):
     assert f"Winners with new seeds ({len(seeds)} runs)" in text
 
 
+@pytest.mark.slow
 def test_the_same_comparison_gives_the_same_bytes_in_a_file(tmp_path, document, compared):
     path = write_page(compared, tmp_path / "new" / "folder")
     assert path == tmp_path / "new" / "folder" / "index.html"

@@ -125,6 +125,7 @@ def test_an_arm_that_always_misses_has_no_interval(low, high, words):
     assert report.gain(speedup) == words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("columns", "rows"), TABLES, ids=[rows.__name__ for _, rows in TABLES])
 def test_every_row_has_a_cell_for_each_column(several, columns, rows):
     found = rows(several)
@@ -132,6 +133,7 @@ def test_every_row_has_a_cell_for_each_column(several, columns, rows):
     assert {cell for row in found for cell in row} >= {"batch", "layer", "group:groups=4"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("columns", "rows"), TABLES[:4], ids=[rows.__name__ for _, rows in TABLES[:4]])
 def test_tables_fit_a_terminal_of_eighty_columns(several, columns, rows):
     terminal = rich.console.Console(width=80, record=True, file=io.StringIO())
@@ -154,6 +156,7 @@ def test_trials_that_diverged_are_counted(several):
     assert {row[0]: row[4] for row in report.accuracy_rows(several)}["none"] == f"{diverged['none']} of 16"
 
 
+@pytest.mark.slow
 def test_a_summary_has_a_sentence_for_each_arm_and_the_doubts(several):
     said = summarize(several)
     for arm in several.arms:

@@ -51,6 +51,7 @@ def numbers(split, steps, batch_size=8, seed=3, **arguments):
     return np.stack([images[:, 0, 0, 0] for images, _ in elements])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pieces", [2, 4])
 def test_pieces_are_the_global_batch_cut(splits, kind, pieces):
@@ -129,6 +130,7 @@ def test_arrays_follow_the_example_order(splits):
     np.testing.assert_array_equal(numbers(splits["arrays"], 6), expected)
 
 
+@pytest.mark.slow
 def test_records_that_exceed_the_buffer_still_come_once_in_a_pass(splits, monkeypatch):
     monkeypatch.setattr(records, "SHUFFLE_BUFFER", 7)
     assert len(np.unique(numbers(splits["records"], 5))) == EXAMPLES

@@ -24,6 +24,7 @@ def test_moments_are_those_of_the_training_images():
     np.testing.assert_allclose(deviation, [digits.train.inputs.std()], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_moments_of_a_stream_are_those_in_memory(tmp_path):
     root = write_folder(tmp_path, {"cat": 60, "dog": 60})
     held, streamed = load(f"folder:{root}"), load(f"folder:{root}", memory_limit=0)
@@ -57,6 +58,7 @@ def test_the_summary_says_where_the_data_are_and_why(tmp_path):
     assert "streamed, because it exceeds the limit" in streamed.summary
 
 
+@pytest.mark.slow
 def test_digits_are_resized_on_request():
     assert load("digits", image_size=(4, 6)).input_shape == (4, 6, 1)
 

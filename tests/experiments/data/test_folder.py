@@ -37,6 +37,7 @@ def test_a_fifth_of_every_class_is_held_out(tmp_path):
     assert files_of(load(f"folder:{tmp_path}"), "test") == files_of(data, "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_limit", [2**20, 0])
 def test_the_first_test_images_are_of_all_classes(tmp_path, memory_limit):
     write_folder(tmp_path / "train", {"cat": 2, "dog": 2})
@@ -77,6 +78,7 @@ def test_corrupt_files_are_named_and_skipped(tmp_path):
     assert sorted(image.numpy()[0, 0, 0, 0] for image, _ in data.train.once(1)) == [0, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_images_are_resized_to_the_size_asked_for(tmp_path):
     write_picture(tmp_path / "cat" / "wide.png", 1, height=10, width=30)
     write_picture(tmp_path / "cat" / "high.JPG", 1, height=30, width=10)

@@ -49,6 +49,7 @@ def test_a_prepared_set_needs_no_network(tmp_path, monkeypatch):
     np.testing.assert_array_equal(dots.train.inputs[:, 0, 0, 0] % 3, dots.train.labels)
 
 
+@pytest.mark.slow
 def test_a_stream_holds_what_memory_would(tmp_path):
     Dots(data_dir=tmp_path).download_and_prepare()
     held, streamed = load("dots", tmp_path), load("dots", tmp_path, memory_limit=0)
@@ -60,6 +61,7 @@ def test_a_stream_holds_what_memory_would(tmp_path):
             np.testing.assert_array_equal(whole, getattr(getattr(held, part), name))
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_need_an_image_size(tmp_path):
     UnevenDots(data_dir=tmp_path).download_and_prepare()
     with pytest.raises(DataError, match="no fixed size: .*Pass image_size=… \\(--image-size\\)"):
@@ -143,6 +145,7 @@ def prepared(name):
         pytest.skip(f"{name} is not prepared in {directory}; set TFDS_DATA_DIR to a directory that has it")
 
 
+@pytest.mark.slow
 def test_mnist_streams_the_examples_that_memory_holds():
     prepared("mnist")
     held, streamed = load("mnist"), load("mnist", memory_limit=0)
@@ -166,6 +169,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
         load("digit", tmp_path)
 
 
+@pytest.mark.slow
 def test_without_network_the_error_comes_in_time(tmp_path, monkeypatch):
     # 192.0.2.0/24 is set aside for documentation: nothing answers there.
     monkeypatch.setattr(download, "PROBE_ADDRESS", "https://192.0.2.1")
