@@ -21,7 +21,7 @@ collect_ignore = ["drop_in.py", "typing_example.py"]
 
 def pytest_addoption(parser):
     parser.addoption("--fast", action="store_true", help="run the first case of each test, and no test marked slow")
-    parser.addoption("--exhaustive", action="store_true", help="run the cases marked exhaustive too")
+    parser.addoption("--exhaustive", action="store_true", help="run all cases of all tests")
 
 
 def pytest_collection_modifyitems(config, items):
