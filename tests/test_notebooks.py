@@ -76,7 +76,7 @@ def test_a_lesson_ends_with_exercises_and_hidden_answers(path):
     assert answers.rstrip().endswith("</details>")
 
 
-@pytest.mark.exhaustive
+@pytest.mark.exhaustive  # `make docs` runs the notebooks
 @pytest.mark.slow
 @every(NOTEBOOKS)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):

@@ -125,7 +125,7 @@ def statistics_of(model):
     return [variable.numpy() for variable in model.variables if variable.name.startswith("moving_")]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.exhaustive  # tests of surgery convert other models
 @pytest.mark.slow
 def test_the_weights_of_a_converted_model_load_into_keras(random, tmp_path):
     model = randomize(build("resnet50", classes=3, input_shape=(32, 32, 3)), random)
@@ -141,7 +141,7 @@ def test_the_weights_of_a_converted_model_load_into_keras(random, tmp_path):
     assert_equal(theirs(x), expected)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.exhaustive  # `test_presets.py` tests the same of other networks
 @pytest.mark.slow
 def test_the_same_seed_gives_all_norms_the_same_kernels():
     kernels = []

@@ -67,7 +67,7 @@ def test_the_stages_of_resnet50_are_the_ends_of_its_blocks():
         assert same(f"stride_{stride}", model, layer)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.exhaustive  # NASNet has 700 layers
 @pytest.mark.slow
 def test_cells_of_two_tensors_give_their_last_concatenation():
     model = keras.applications.NASNetMobile(weights=None, input_shape=(64, 64, 3))
