@@ -23,8 +23,8 @@ ZOO = (
         "resnet20", "cifar10_jpeg", norms=(None, "batch", GROUPS, "layer"), image_size=16, width=0.25, batch_size=32,
         steps=16_000, evaluate_every=160, seeds=5,
     ),
-    # Batches of 4, where the moments of batch norm are noisy: the norms that do without them. A second doubling to 32,000
-    # steps would take six hours.
+    # Batches of 4, where the moments of batch norm are noisy: the norms that do without them. A second doubling, to
+    # 32,000 steps, would take six hours.
     default_recipe(
         "inception_small", "mnist", norms=(None, "batch", GROUPS, ("standardized", {"groups": 4})), image_size=14,
         width=0.125, batch_size=4, steps=8_000, evaluate_every=160, seeds=5, extensions=1,
